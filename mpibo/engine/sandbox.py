@@ -1,0 +1,207 @@
+"""The child that evaluates: it loads the user's objective and lives on from trial to trial."""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import json
+import os
+import select
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from mpibo.engine import loading
+from mpibo.engine.children import settle_in
+from mpibo.engine.running import RunningTrial, Stopped
+from mpibo.outcome import ERROR_BYTES, METRICS_BYTES, outcome_of
+from mpibo.store.journal import dumps
+from mpibo.trial import Outcome, State, config_of
+
+Emit = Callable[[dict[str, Any]], None]
+
+
+class Evaluator:
+    """Evaluate trials of one objective in this process, one after the other.
+
+    Args:
+        setup: ``objective`` (its description), ``fix``, ``folder`` (of the run), ``seed_torch``.
+        emit: Where messages go.
+        cancelled: Whether a message asks to end this trial.
+    """
+
+    def __init__(self, setup: Mapping[str, Any], emit: Emit, cancelled: Callable[[int], bool]) -> None:
+        self.fix = setup.get("fix", {})
+        self.folder = setup.get("folder")
+        self._emit = emit
+        self._cancelled = cancelled
+        self.objective = loading.load(setup["objective"])
+        self.arguments = loading.parameters_of(self.objective)
+
+    def evaluate(self, run: Mapping[str, Any]) -> Outcome:
+        """Evaluate one trial; whatever the objective does but end the process becomes an outcome."""
+        number = run["id"]
+        folder = os.path.join(self.folder, "trials", str(number)) if self.folder else None
+
+        def emit(report: dict[str, Any]) -> None:
+            if len(json.dumps(report)) > METRICS_BYTES:
+                raise ValueError(f"a report may take {METRICS_BYTES} bytes, this one takes more (step {report['step']})")
+            self._emit({"kind": "report", "id": number, "points": [report]})
+
+        trial = RunningTrial(
+            number, config_of(run["config"]), run["budget"], run["seed"], folder=folder, emit=emit,
+            cancelled=lambda: self._cancelled(number),
+        )  # fmt: skip
+        os.environ.update(
+            MPIBO_TRIAL=str(number), MPIBO_BUDGET=str(trial.budget), MPIBO_SEED=str(trial.seed),
+            MPIBO_FOLDER=folder or "",
+        )  # fmt: skip
+        began = time.perf_counter()
+        try:
+            seed_everything(trial.seed)
+            began = time.perf_counter()
+            returned = loading.call(self.objective, self.arguments, trial, self.fix)
+            return outcome_of(returned, trial.last, time.perf_counter() - began)
+        except Stopped:
+            return Outcome(State.STOPPED, trial.last, duration=time.perf_counter() - began)
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # the one broad catch: a crash becomes an outcome
+            reason = {MemoryError: "memory", SystemExit: "exit"}.get(type(error), "exception")
+            return Outcome(State.FAILED, reason=reason, error=told(error), duration=time.perf_counter() - began)
+
+
+def told(error: BaseException) -> str:
+    """The traceback of a user's error, without our own frames, with rank and host; at most 4 KB, its end kept."""
+    trace = error.__traceback__
+    while trace is not None and os.path.dirname(__file__) == os.path.dirname(trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    try:
+        text = "".join(traceback.format_exception(type(error), error, trace)).strip()
+    except Exception:  # an exception whose own __str__ raises
+        text = type(error).__name__
+    where = f"(worker {os.environ.get('MPIBO_WORKER', '0')} on {socket.gethostname()})"
+    return f"{text[-(ERROR_BYTES - 200) :]}\n{where}"
+
+
+def seed_everything(seed: int) -> None:
+    """Seed random, and numpy.random and torch where they are loaded."""
+    import random
+
+    random.seed(seed)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(seed)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(seed)
+
+
+class Pipe:
+    """The child's end of its two pipes: lines of JSON in and out."""
+
+    def __init__(self, answers: int) -> None:
+        self._in = os.dup(0)
+        self._out = answers
+        self._buffer = b""
+        self._sending = threading.Lock()
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)  # the objective's stdin is empty
+        os.close(null)
+        os.set_inheritable(self._in, False)
+        os.set_inheritable(answers, False)
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Send one message."""
+        data = dumps(message)
+        with self._sending:
+            while data:
+                data = data[os.write(self._out, data) :]
+
+    def receive(self) -> dict[str, Any] | None:
+        """The next message; None when the parent has closed its end."""
+        while b"\n" not in self._buffer:
+            data = os.read(self._in, 1 << 20)
+            if not data:
+                return None
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+    def waiting(self) -> bool:
+        """Whether ``receive`` would not block for long."""
+        return b"\n" in self._buffer or bool(select.select([self._in], [], [], 0)[0])
+
+
+def limit_memory(limit: int) -> None:
+    """Let allocations beyond what the loaded objective takes now, plus ``limit`` bytes, fail with MemoryError.
+
+    Only without a GPU: an address-space limit stops CUDA. The worker watches the resident memory besides.
+    """
+    import resource
+
+    if os.path.exists("/dev/nvidiactl") or os.path.exists("/dev/kfd"):
+        return
+    with open("/proc/self/statm") as file:
+        now = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (now + limit, now + limit))
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """The arguments that ``Child`` gives to every child."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--answers", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    return parser.parse_args(argv)
+
+
+def main() -> None:
+    """Serve trials until the parent closes the pipe."""
+    arguments = parse()
+    settle_in(arguments.parent)
+    faulthandler.enable()
+    pipe = Pipe(arguments.answers)
+    setup = pipe.receive()
+    if setup is None:
+        return
+    sys.argv = list(setup.get("argv", sys.argv))
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    cancels: set[int] = set()
+
+    def cancelled(number: int) -> bool:
+        while pipe.waiting():
+            message = pipe.receive()
+            if message is None:
+                os._exit(0)
+            if message["kind"] == "cancel":
+                cancels.add(message["id"])
+        return number in cancels
+
+    try:
+        evaluator = Evaluator(setup, pipe.send, cancelled)
+    except (Exception, SystemExit) as error:
+        pipe.send({"kind": "broken", "error": told(error), "line": one_line(error)})
+        return
+    if setup.get("memory"):
+        limit_memory(setup["memory"])
+    pipe.send({"kind": "loaded"})
+    while (message := pipe.receive()) is not None:
+        if message["kind"] != "run":
+            continue
+        outcome = evaluator.evaluate(message)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pipe.send({"kind": "finished", "id": message["id"], "outcome": asdict(outcome)})
+
+
+def one_line(error: BaseException) -> str:
+    """An error in one line, with its type where the text alone does not tell."""
+    text = " ".join(str(error).split())
+    plain = isinstance(error, (ValueError, LookupError, SystemExit)) and not isinstance(error, KeyError)
+    return text if plain and text else f"{type(error).__name__}: {text}"
+
+
+if __name__ == "__main__":
+    main()

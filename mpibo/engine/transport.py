@@ -1,0 +1,236 @@
+"""How the manager reaches its workers, without MPI: local children, virtual time, and one that loses messages."""
+
+from __future__ import annotations
+
+import heapq
+import random
+import select
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, BinaryIO, Protocol, Self
+
+from mpibo.engine import messages
+from mpibo.engine.messages import Message
+from mpibo.engine.worker import Worker
+from mpibo.trial import Outcome, State
+
+
+class Transport(Protocol):
+    """What the manager needs of its workers.
+
+    Attributes:
+        workers: The workers' numbers.
+        wakeups: Descriptors that end a ``receive`` early when they become readable.
+    """
+
+    workers: Sequence[int]
+    wakeups: list[int]
+
+    def send(self, worker: int, message: Message) -> None:
+        """Send; never blocks. A message to a dead worker is dropped."""
+
+    def receive(self, until: float) -> tuple[int, Message] | None:
+        """The next message and who sent it; None when ``until`` (by ``now``) has come, or a wakeup."""
+
+    def now(self) -> float:
+        """Seconds, monotonic; virtual where time is."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Local:
+    """Workers as children of this process: a laptop without MPI. With one worker the run is serial.
+
+    Args:
+        count: Evaluations at once.
+        setup: What each worker needs (see ``Worker``).
+        echo: Where to show what the objective prints, besides its log.
+    """
+
+    def __init__(self, count: int, setup: Mapping[str, Any], echo: BinaryIO | None = None) -> None:
+        self.workers: Sequence[int] = range(1, count + 1)
+        self.wakeups: list[int] = []
+        self._inbox: deque[tuple[int, Message]] = deque()
+        self._hosted = {number: Worker(number, setup, self._from(number), echo=echo) for number in self.workers}
+
+    def __enter__(self) -> Self:
+        for worker in self._hosted.values():
+            worker.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._hosted.values():
+            worker.close()
+
+    def now(self) -> float:
+        """Seconds, monotonic."""
+        return time.monotonic()
+
+    def send(self, worker: int, message: Message) -> None:
+        """Hand the message to the worker at once."""
+        self._hosted[worker].handle(messages.unpack(messages.pack(message)))
+
+    def receive(self, until: float) -> tuple[int, Message] | None:
+        """The next message; waits on the children's pipes, not on a clock."""
+        while not self._inbox:
+            poller = select.poll()
+            for descriptor in self.wakeups:
+                poller.register(descriptor, select.POLLIN)
+            for worker in self._hosted.values():
+                for descriptor in worker.descriptors:
+                    poller.register(descriptor, select.POLLIN)
+            wake = min([until, *(worker.wake() for worker in self._hosted.values() if not worker.done)])
+            ready = poller.poll(max(0.0, 1000 * (wake - self.now())))
+            for worker in self._hosted.values():
+                worker.step()
+            if not self._inbox and (self.now() >= until or any(fd in self.wakeups for fd, _ in ready)):
+                return None
+        return self._inbox.popleft()
+
+    def _from(self, number: int) -> Callable[[Message], None]:
+        def send(message: Message) -> None:
+            self._inbox.append((number, messages.unpack(messages.pack(message))))
+
+        return send
+
+
+class Simulated:
+    """Workers in virtual time: an evaluation takes as long as it is said to, and no time at all here.
+
+    Args:
+        count: Number of workers.
+        objective: Gives the value of a config (or raises: the trial FAILED).
+        duration: Gives the seconds that a trial takes, from its ``run`` message and a random generator.
+        latency: Seconds that a message takes.
+        seed: Of the durations.
+    """
+
+    def __init__(
+        self, count: int, objective: Callable[[dict[str, Any]], float],
+        duration: Callable[[Message, random.Random], float] = lambda run, rng: 1.0, latency: float = 0.0, seed: int = 0,
+    ) -> None:  # fmt: skip
+        self.workers: Sequence[int] = range(1, count + 1)
+        self.wakeups: list[int] = []
+        self._objective = objective
+        self._duration = duration
+        self._latency = latency
+        self._rng = random.Random(seed)
+        self._now = 0.0
+        self._events: list[tuple[float, int, int, Message]] = []
+        self._sent = 0
+        self.cancelled: set[int] = set()
+        for worker in self.workers:
+            self._at(latency, worker, {"kind": "ready", "host": "simulated", "pid": worker})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def now(self) -> float:
+        """Virtual seconds."""
+        return self._now
+
+    def send(self, worker: int, message: Message) -> None:
+        """Deliver in virtual time; a ``run`` is answered after its duration."""
+        message = messages.unpack(messages.pack(message))
+        if message["kind"] != "run":
+            return
+        seconds = self._duration(message, self._rng)
+        try:
+            outcome = Outcome(State.DONE, float(self._objective(message["config"])), duration=seconds)
+        except Exception as error:
+            outcome = Outcome(State.FAILED, reason="exception", error=repr(error), duration=seconds)
+        self._at(self._latency * 2 + seconds, worker, messages.finished(message["id"], outcome))
+
+    def receive(self, until: float) -> tuple[int, Message] | None:
+        """The next message; virtual time jumps to it, or to ``until``."""
+        if self._events and self._events[0][0] <= until:
+            self._now, _, worker, message = heapq.heappop(self._events)
+            return worker, messages.unpack(messages.pack(message))
+        self._now = max(self._now, until)
+        return None
+
+    def _at(self, delay: float, worker: int, message: Message) -> None:
+        self._sent += 1
+        heapq.heappush(self._events, (self._now + delay, self._sent, worker, message))
+
+
+class Flaky:
+    """Another transport whose messages are lost or come late, and whose workers die.
+
+    Args:
+        inner: The transport that works.
+        seed: Of what goes wrong.
+        drop: Probability that a message of a worker is lost.
+        delay: Probability that a message of a worker comes ``late`` seconds later.
+        late: Seconds.
+        kill: Probability that a worker dies when it is given a trial: it is never heard of again.
+        spare: Workers that never die.
+    """
+
+    def __init__(
+        self, inner: Transport, seed: int = 0, *, drop: float = 0.0, delay: float = 0.0, late: float = 5.0,
+        kill: float = 0.0, spare: Sequence[int] = (1,),
+    ) -> None:  # fmt: skip
+        self.workers = inner.workers
+        self._inner = inner
+        self._rng = random.Random(seed)
+        self._drop, self._delay, self._late, self._kill = drop, delay, late, kill
+        self._spare = set(spare)
+        self._held: list[tuple[float, int, int, Message]] = []
+        self._count = 0
+        self.dead: set[int] = set()
+
+    @property
+    def wakeups(self) -> list[int]:
+        """Those of the inner transport."""
+        return self._inner.wakeups
+
+    @wakeups.setter
+    def wakeups(self, descriptors: list[int]) -> None:
+        self._inner.wakeups = descriptors
+
+    def __enter__(self) -> Self:
+        self._inner.__enter__()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._inner.__exit__(None, None, None)
+
+    def now(self) -> float:
+        """The inner transport's time."""
+        return self._inner.now()
+
+    def send(self, worker: int, message: Message) -> None:
+        """Pass on, unless the worker is dead or dies of it."""
+        if message["kind"] == "run" and worker not in self._spare and self._rng.random() < self._kill:
+            self.dead.add(worker)
+        if worker not in self.dead:
+            self._inner.send(worker, message)
+
+    def receive(self, until: float) -> tuple[int, Message] | None:
+        """The next message that is neither lost nor late."""
+        while True:
+            soon = min([until] + [self._held[0][0]] * bool(self._held))
+            arrived = self._inner.receive(soon)
+            if arrived is None:
+                if self._held and self._held[0][0] <= self.now():
+                    _, _, worker, message = heapq.heappop(self._held)
+                    return worker, message
+                return None
+            worker, message = arrived
+            if worker in self.dead or (message["kind"] != "ready" and self._rng.random() < self._drop):
+                continue
+            if self._rng.random() < self._delay:
+                self._count += 1
+                heapq.heappush(self._held, (self.now() + self._late, self._count, worker, message))
+                continue
+            return arrived

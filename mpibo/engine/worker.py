@@ -1,0 +1,333 @@
+"""A worker: it passes trials to its child, watches it, and tells what came of them. It never blocks.
+
+A state machine without a loop of its own: a rank drives it (engine/mpi.py), or the local transport drives several.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from mpibo.engine import messages
+from mpibo.engine.children import Child
+from mpibo.engine.environment import child_environment
+from mpibo.engine.messages import Message
+from mpibo.outcome import ERROR_BYTES
+from mpibo.trial import Outcome, State
+
+BEAT = 10.0  # seconds without another message after which a worker says that it is here
+LOAD_TIME = 120.0  # seconds on top of the time limit that loading the objective may take
+MEMORY_EVERY = 0.2  # seconds between looks at the child's resident memory
+MERGE = 1.0  # seconds between two report messages
+POINTS = 100  # at most so many points in one report message
+LOG_BYTES = 32 * 2**20  # a worker's log is capped
+SIGNALS = {number.value: number.name for number in signal.Signals}
+
+
+class Worker:
+    """One evaluation at a time, in a child that lives on from trial to trial.
+
+    Args:
+        number: The worker's number, from 1 (0 is the manager).
+        setup: ``objective fix folder argv isolation trial_timeout memory threads`` of the run.
+        send: Sends a message to the manager; must not block.
+        now: Seconds, monotonic.
+        echo: Where to show what the objective prints, besides its log.
+    """
+
+    def __init__(
+        self, number: int, setup: Mapping[str, Any], send: Callable[[Message], None],
+        now: Callable[[], float] = time.monotonic, echo: BinaryIO | None = None,
+    ) -> None:  # fmt: skip
+        self.number = number
+        self.done = False  # told to quit
+        self._setup = setup
+        self._send_up = send
+        self._now = now
+        self._child: Child | None = None
+        self._loaded = False
+        self._run: Message | None = None
+        self._since = now()  # start of the trial, or of the child
+        self._last_sent = now()
+        self._looked = 0.0
+        self._points: list[dict[str, Any]] = []
+        self._reported = 0.0
+        self._log = Log(setup.get("folder"), number, echo)
+        self._killed: Outcome | None = None  # why we ended the child ourselves
+        self._inline: Any = None
+
+    def start(self) -> None:
+        """Start the child, so that it loads the objective, and say that we are ready."""
+        if self._setup["isolation"] != "none":
+            self._spawn()
+        self._send({"kind": "ready", "host": socket.gethostname(), "pid": os.getpid()})
+
+    def handle(self, message: Message) -> None:
+        """Take a message of the manager in."""
+        match message["kind"]:
+            case "run":
+                self._begin(message)
+            case "cancel":
+                if self._run and self._run["id"] == message["id"] and self._child:
+                    self._child.send(message)
+            case "quit":
+                self.close()
+
+    @property
+    def descriptors(self) -> list[int]:
+        """What to wait on: readable when ``step`` has something to do."""
+        return self._child.descriptors if self._child and not self._child.ended else []
+
+    @property
+    def busy(self) -> bool:
+        """Whether a trial is being evaluated here."""
+        return self._run is not None
+
+    def wake(self) -> float:
+        """The time at which ``step`` must be called at the latest."""
+        times = [self._last_sent + BEAT]
+        if self._run:
+            if self._setup.get("trial_timeout"):
+                times.append(self._limit())
+            if self._setup.get("memory"):
+                times.append(self._looked + MEMORY_EVERY)
+            if self._points:
+                times.append(self._reported + MERGE)
+        return min(times)
+
+    def step(self) -> None:
+        """Do whatever is due: read the child, hold the limits, beat."""
+        if self.done:
+            return
+        now = self._now()
+        if self._child:
+            self._listen(self._child)
+        if self._run and self._child:
+            self._hold_limits(now)
+        if self._points and now >= self._reported + MERGE:
+            self._flush()
+        if now >= self._last_sent + BEAT:
+            self._send({"kind": "beat"})
+
+    def close(self) -> None:
+        """End the child and its process group; serve no more."""
+        self.done = True
+        if self._child:
+            self._child.kill()
+            self._child = None
+        self._log.close()
+
+    # --- the child --------------------------------------------------------------------------------------------------
+
+    def _spawn(self) -> None:
+        environment = child_environment(self._setup.get("threads")) | {"MPIBO_WORKER": str(self.number)}
+        self._child = Child("mpibo.engine.sandbox", environment=environment, capture=True)
+        self._loaded = False
+        self._since = self._now()
+        self._child.send(self._setup)
+
+    def _begin(self, message: Message) -> None:
+        self._run = message
+        self._killed = None
+        self._points = []
+        self._log.header(message)
+        if self._setup["isolation"] == "none":
+            self._evaluate_here(message)
+            return
+        if self._child is None:
+            self._spawn()
+        assert self._child
+        self._since = self._now() if self._loaded else self._since
+        self._looked = 0.0
+        self._child.send(message)
+
+    def _listen(self, child: Child) -> None:
+        gone = child.gone
+        arrived = child.receive()
+        while printed := child.output():
+            self._log.write(printed)
+        for message in arrived:
+            kind = message.get("kind")
+            if kind == "loaded":
+                self._loaded = True
+                self._since = self._now()
+            elif kind == "broken":
+                self._send({"kind": "broken", "line": message["line"], "error": message["error"]})
+                self._killed = Outcome(State.FAILED, reason="exception", error=message["error"])
+            elif self._run and message.get("id") == self._run["id"]:
+                if kind == "report":
+                    self._report(message["points"])
+                elif kind == "finished":
+                    self._end(messages.outcome(message))
+        if child.ended or gone:
+            self._bury(child)
+
+    def _bury(self, child: Child) -> None:
+        """The child is gone: find out why, and make a new one when there is a next trial."""
+        code = child.wait(timeout=1.0)  # it closed its pipe: let it finish, so that its exit code is its own
+        while printed := child.output():
+            self._log.write(printed)
+        killed = child.kill()
+        self._child = None
+        if self._run:
+            self._end(self._killed or self._post_mortem(killed if code is None else code))
+
+    def _post_mortem(self, code: int) -> Outcome:
+        duration = self._now() - self._since
+        tail = self._log.tail.decode(errors="replace").strip()[-(ERROR_BYTES - 300) :]
+        where = f"(worker {self.number} on {socket.gethostname()})"
+        if code == -signal.SIGTERM:
+            return Outcome(State.LOST, reason="lost", error=f"ended by SIGTERM {where}", duration=duration)
+        if code < 0:
+            hint = " (out of memory, perhaps)" if code == -signal.SIGKILL else ""
+            error = f"the objective's process was killed by {SIGNALS.get(-code, -code)}{hint} {where}"
+            return Outcome(State.FAILED, reason="crash", error=f"{error}\n{tail}".strip(), duration=duration)
+        error = f"the objective ended its process with exit code {code} {where}"
+        return Outcome(State.FAILED, reason="exit", error=f"{error}\n{tail}".strip(), duration=duration)
+
+    def _limit(self) -> float:
+        limit: float = self._setup["trial_timeout"]
+        return self._since + limit + (0.0 if self._loaded else LOAD_TIME)
+
+    def _hold_limits(self, now: float) -> None:
+        assert self._child and self._run
+        limit = self._setup.get("trial_timeout")
+        if limit and now >= self._limit() and not self._killed:
+            self._stop_child("timeout", f"the trial took longer than {limit:g} s")
+        memory = self._setup.get("memory")
+        if memory and now >= self._looked + MEMORY_EVERY:
+            self._looked = now
+            used = resident(self._child.pid)
+            if used > memory and not self._killed:
+                self._stop_child("memory", f"the trial took {used / 2**20:.0f} MB, its limit is {memory / 2**20:.0f} MB")
+
+    def _stop_child(self, reason: str, why: str) -> None:
+        where = f"(worker {self.number} on {socket.gethostname()})"
+        self._killed = Outcome(State.FAILED, reason=reason, error=f"{why} {where}", duration=self._now() - self._since)
+        with contextlib.suppress(ProcessLookupError):
+            assert self._child
+            os.killpg(self._child.pid, signal.SIGKILL)
+
+    def _evaluate_here(self, message: Message) -> None:
+        """``isolation none``: the objective runs in this very process."""
+        from mpibo.engine.sandbox import Evaluator
+
+        try:
+            if self._inline is None:
+                self._inline = Evaluator(self._setup, lambda report: self._report(report["points"]), lambda _: False)
+        except Exception as error:
+            from mpibo.engine.sandbox import one_line, told
+
+            self._send({"kind": "broken", "line": one_line(error), "error": told(error)})
+            return
+        self._end(self._inline.evaluate(message))
+
+    # --- upwards ----------------------------------------------------------------------------------------------------
+
+    def _report(self, points: list[dict[str, Any]]) -> None:
+        self._points.extend(points)
+        if len(self._points) > POINTS:
+            del self._points[: -POINTS : 2]
+        if self._now() >= self._reported + MERGE:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._points and self._run:
+            for message in _fitting({"kind": "report", "id": self._run["id"]}, self._points):
+                self._send(message)
+        self._points = []
+        self._reported = self._now()
+
+    def _end(self, outcome: Outcome) -> None:
+        assert self._run
+        self._flush()
+        number = self._run["id"]
+        self._run = None
+        if self._setup["isolation"] == "fresh" and self._child:
+            self._child.kill()
+            self._child = None
+        self._send(messages.finished(number, outcome))
+        if self._child is None and self._setup["isolation"] != "none" and not self.done:
+            self._spawn()  # the next one loads the objective while the manager answers
+
+    def _send(self, message: Message) -> None:
+        self._last_sent = self._now()
+        self._send_up(message)
+
+
+class Log:
+    """A worker's log: what its trials print, under a header each, made when something is printed, capped.
+
+    Args:
+        folder: The run folder; None keeps nothing.
+        number: The worker's number.
+        echo: Where to show it besides.
+    """
+
+    def __init__(self, folder: str | None, number: int, echo: BinaryIO | None = None) -> None:
+        self.path = Path(folder, "logs", f"worker-{number:03d}.log") if folder else None
+        self.tail = b""  # the last of what the current trial printed
+        self._file: Any = None
+        self._header = b""
+        self._left = LOG_BYTES
+        self._echo = echo
+
+    def header(self, run: Mapping[str, Any]) -> None:
+        """A trial begins."""
+        self.tail = b""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self._header = f"=== mpibo trial {run['id']} at {stamp} {run['config']}\n".encode()
+
+    def write(self, data: bytes) -> None:
+        """Keep what a trial printed. A full disk costs output, never the trial."""
+        self.tail = (self.tail + data)[-ERROR_BYTES:]
+        if self._echo:
+            self._echo.write(data)
+            self._echo.flush()
+        if not self.path or self._left <= 0:
+            return
+        with contextlib.suppress(OSError):
+            if self._file is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115
+                self._left -= self._file.tell()
+            data, self._header = self._header + data, b""
+            self._file.write(data[: self._left])
+            self._left -= len(data)
+            if self._left <= 0:
+                self._file.write(b"\n=== mpibo: this log is full; nothing more is kept\n")
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file:
+            self._file.close()
+            self._file = None
+
+
+def resident(pid: int) -> int:
+    """Resident bytes of a process and its descendants (those that /proc shows)."""
+    total, todo = 0, [pid]
+    while todo:
+        each = todo.pop()
+        with contextlib.suppress(OSError, ValueError):
+            with open(f"/proc/{each}/statm") as file:
+                total += int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            with open(f"/proc/{each}/task/{each}/children") as file:
+                todo += [int(child) for child in file.read().split()]
+    return total
+
+
+def _fitting(head: Message, points: list[dict[str, Any]]) -> list[Message]:
+    """The points in as few messages as their size allows."""
+    try:
+        messages.pack(message := head | {"points": points})
+        return [message]
+    except ValueError:
+        half = len(points) // 2
+        return _fitting(head, points[:half]) + _fitting(head, points[half:]) if half else []

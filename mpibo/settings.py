@@ -1,0 +1,190 @@
+"""The settings of a run: one frozen record, from defaults, a TOML file, and flags or keywords of the same names."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+TRIALS_OF_A_BUILT_IN = 64
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+def seconds(value: float | str) -> float:
+    """A duration in seconds from a number, ``90s 30m 2h 1d`` or ``[D-]HH:MM:SS``.
+
+    Raises:
+        ValueError: Not a positive duration.
+    """
+    text = str(value).strip()
+    total = math.nan
+    if match := re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", text):
+        days, hours, minutes, rest = (int(part or 0) for part in match.groups())
+        total = 86400.0 * days + 3600.0 * hours + 60.0 * minutes + rest
+    elif match := re.fullmatch(r"(\d+(?:\.\d*)?(?:e[+-]?\d+)?|\.\d+)\s*(s|m|min|h|d|)", text):
+        total = float(match[1]) * _UNITS[match[2]]
+    if not (math.isfinite(total) and total > 0):
+        raise ValueError(f"expected a duration such as 90s, 30m, 2h, 1d or 1-12:00:00, got {value!r}")
+    return total
+
+
+def size(value: int | str) -> int:
+    """A size in bytes from a number or ``500M``, ``2G``, ``2GB``, ``1.5GiB`` (powers of 1024).
+
+    Raises:
+        ValueError: Not a positive size.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([bkmgt]?)(?:i?b)?", str(value).strip().lower())
+    if not match or float(match[1]) <= 0:
+        raise ValueError(f"expected a size such as 500M or 2G, got {value!r}")
+    return int(float(match[1]) * _BYTES[match[2]])
+
+
+def literal(text: str) -> Any:
+    """The value of ``NAME=VALUE`` on a command line: what TOML reads, else the text itself."""
+    if text in ("None", "none"):
+        return None
+    if text in ("True", "False"):
+        return text == "True"
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _positive(value: Any) -> int:
+    if isinstance(value, bool) or int(value) != float(value) or int(value) < 1:
+        raise ValueError(f"expected a whole number of at least 1, got {value!r}")
+    return int(value)
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or int(value) != float(value) or int(value) < 0:
+        raise ValueError(f"expected a whole number of at least 0, got {value!r}")
+    return int(value)
+
+
+def _one_of(*names: str) -> Any:
+    def check(value: Any) -> str:
+        if value not in names:
+            raise ValueError(f"expected one of {', '.join(names)}, got {value!r}")
+        return str(value)
+
+    return check
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"expected true or false, got {value!r}")
+    return value
+
+
+def _text(value: Any) -> str:
+    return str(value)
+
+
+def _configs(value: Any) -> tuple[dict[str, Any], ...]:
+    if isinstance(value, Mapping):
+        value = [value]
+    if not isinstance(value, (list, tuple)) or not all(isinstance(item, Mapping) for item in value):
+        raise ValueError(f"expected a list of configs (dicts of names and values), got {value!r}")
+    return tuple(dict(item) for item in value)
+
+
+def _names(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"expected names and values, got {value!r}")
+    return dict(value)
+
+
+def _setting(group: str, help: str, parse: Any, default: Any = None, metavar: str | None = None) -> Any:
+    about = {"group": group, "help": help, "parse": parse, "metavar": metavar}
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata=about)
+    return field(default=default, metadata=about)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that a run is told. Each field is a flag, a TOML key and a keyword of ``minimize``."""
+
+    max_trials: int | None = _setting("goal", "number of configs to evaluate, over all starts", _positive, None, "N")
+    walltime: float | None = _setting("goal", "total time of the run, over all starts (90s 30m 2h 1d)", seconds, None, "TIME")
+    target: float | None = _setting("goal", "end when a value at least this good is found", float, None, "VALUE")
+    maximize: bool = _setting("goal", "larger values are better", _truth, False)
+    space: str | None = _setting("search", "space file (TOML or JSON); wins over the objective's own", _text, None, "FILE")
+    fix: dict[str, Any] = _setting("search", "hold an argument of the objective", _names, {}, "NAME=VALUE")
+    method: str = _setting("search", "strategy and its options, as in ambs:kappa=1.96,pending=lie-worst", _text,
+                           "ts:model=et", "NAME[:k=v,..]")  # fmt: skip
+    budget: int = _setting("search", "budget of every trial (what trial.budget says)", _positive, 1, "N")
+    start: tuple[dict[str, Any], ...] = _setting("search", "configs to run first (TOML or JSON file)", _configs, (), "FILE")
+    seed: int = _setting("search", "the run's seed", _whole, 0, "N")
+    trial_timeout: float | None = _setting("trials", "longest time of one trial", seconds, None, "TIME")
+    attempts: int = _setting("trials", "starts of one config whose worker dies", _positive, 3, "N")
+    isolation: str = _setting("trials", "where the objective runs: in a child process, a fresh one for each trial, or in "
+                              "the rank itself", _one_of("process", "fresh", "none"), "process", "process|fresh|none")  # fmt: skip
+    memory_per_worker: int | None = _setting("trials", "memory limit of one evaluation (500M 2G)", size, None, "SIZE")
+    workers: int | None = _setting("workers", "evaluations at once without MPI (under MPI the ranks count)", _positive, None, "N")
+    out: str | None = _setting("output", "run folder; an existing one goes on", _text, None, "FOLDER")
+    progress: str = _setting("output", "what to show while it runs", _one_of("auto", "live", "plain", "none"), "auto",
+                             "auto|live|plain|none")  # fmt: skip
+    debug: bool = _setting("output", "show the traceback of an error", _truth, False)
+
+    def plain(self) -> dict[str, Any]:
+        """The settings that are set, as TOML and the journal keep them."""
+        values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        values["start"] = list(values["start"])
+        return {name: value for name, value in values.items() if value is not None and value not in ([], {})}
+
+
+FIELDS = {each.name: each for each in dataclasses.fields(Settings)}
+
+
+def settings_from(*sources: Mapping[str, Any]) -> Settings:
+    """Merge sources, later ones first in rank; None means not given.
+
+    Raises:
+        ValueError: An unknown name (with the nearest known one), or a value that does not fit.
+    """
+    merged: dict[str, Any] = {}
+    for source in sources:
+        for name, value in source.items():
+            if name not in FIELDS:
+                raise ValueError(f"unknown setting {name!r}{_nearest(name, FIELDS)}")
+            if value is None:
+                continue
+            try:
+                merged[name] = FIELDS[name].metadata["parse"](value)
+            except (TypeError, ValueError) as error:
+                told = str(error) if str(error).startswith("expected") else f"{error}"
+                raise ValueError(f"{name}: {told}") from error
+    return Settings(**merged)
+
+
+def load_toml(path: str | Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        ValueError: It can't be read or is not TOML; names the file.
+    """
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ValueError(f"can't read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not TOML: {error}") from error
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(known))}"

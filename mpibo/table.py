@@ -1,0 +1,264 @@
+"""The trial table: a run's rows as NumPy columns, built from its events by one function, ``Trials.apply``.
+
+=========  ==========  ==========================================================================
+``X``      (n, d)      encoded configs, in the unit cube
+``y``      (n,)        value to minimise; NaN until a row is DONE or STOPPED, and for FAILED rows
+``state``  (n,)        codes; ``mask(State.DONE)`` reads them
+``order``  (n,)        rank of a row's end, -1 while it runs
+=========  ==========  ==========================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpibo.trial import Config, Event, Proposal, State
+
+if TYPE_CHECKING:
+    from mpibo.space import Space
+
+Array = NDArray[np.float64]
+
+STATES = tuple(State)
+CODE = {state: code for code, state in enumerate(STATES)}
+ORIGINS = ("start", "design", "model", "retry", "promotion", "repeat", "added")
+CURVE_POINTS = 100
+
+
+class Trials:
+    """The table. A row's index is its trial's id. Strategies only read it.
+
+    Attributes:
+        space: The search space.
+        n: Number of rows.
+        asked: Number of the ask that is being answered.
+        fit: Whether that ask wants a model of the newest results; if not, the last one kept will do.
+        affordable: Names of the models that keep ahead of the workers; None where nobody counts.
+        typical: Typical duration of an evaluation in seconds, None before the first has ended.
+        waiting: ``(w, d)`` encoded proposals that were handed out but not started.
+    """
+
+    def __init__(self, space: Space, maximize: bool = False) -> None:
+        self.space = space
+        self.maximize = maximize
+        self.n = 0
+        self.asked = -1
+        self.fit = True
+        self.affordable: list[str] | None = None
+        self.typical: float | None = None
+        self.waiting: Array = np.empty((0, space.dimension))
+        self._X = np.empty((64, space.dimension))
+        self._y = np.full(64, np.nan)
+        self._state = np.zeros(64, np.int8)
+        self._budget = np.zeros(64, np.int64)
+        self._order = np.full(64, -1, np.int64)
+        self._origin = np.zeros(64, np.int8)
+        self._metrics: dict[str, Array] = {}
+        self._curves: dict[int, list[tuple[float, float]]] = {}
+        self._unencoded: list[Config] = []  # configs of the last rows, encoded together when X is read
+        self._ended = 0
+        self._keys: set[bytes] = set()
+        self._offered: dict[tuple[int, int], Proposal] = {}
+
+    @property
+    def X(self) -> Array:
+        """``(n, d)`` encoded configs of all rows."""
+        self._encode()
+        return self._X[: self.n]
+
+    @property
+    def y(self) -> Array:
+        """``(n,)`` values to minimise; NaN where a row has none."""
+        return self._y[: self.n]
+
+    @property
+    def state(self) -> NDArray[np.int8]:
+        """``(n,)`` codes of the states: indices into ``table.STATES``."""
+        return self._state[: self.n]
+
+    @property
+    def budget(self) -> NDArray[np.int64]:
+        """``(n,)`` budgets."""
+        return self._budget[: self.n]
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """``(n,)`` ranks of the rows' ends: 0 for the first that ended, -1 while running."""
+        return self._order[: self.n]
+
+    @property
+    def origin(self) -> NDArray[np.int8]:
+        """``(n,)`` origins: indices into ``table.ORIGINS``."""
+        return self._origin[: self.n]
+
+    def metric(self, name: str) -> Array:
+        """``(n,)`` values of a metric with the person's sign; NaN where a row has none."""
+        return self._metrics[name][: self.n] if name in self._metrics else np.full(self.n, np.nan)
+
+    def mask(self, state: State) -> NDArray[np.bool_]:
+        """``(n,)`` True where a row is in ``state``."""
+        return self.state == CODE[state]
+
+    def at_budget(self, budget: int) -> NDArray[np.bool_]:
+        """``(n,)`` True where a row was evaluated at ``budget``."""
+        return self.budget == budget
+
+    @property
+    def done(self) -> NDArray[np.bool_]:
+        """``(n,)`` True where a row has a value (DONE, or STOPPED after a report)."""
+        return ~np.isnan(self.y)
+
+    @property
+    def incumbent(self) -> int | None:
+        """The best DONE row at the highest budget that has one; the earliest of equals."""
+        rows = np.flatnonzero(self.mask(State.DONE))
+        if not len(rows):
+            return None
+        rows = rows[self.budget[rows] == self.budget[rows].max()]
+        return int(rows[np.argmin(self.y[rows])])
+
+    @property
+    def pending(self) -> Array:
+        """``(r + w, d)`` encoded configs of the rows that run, then of the proposals that wait."""
+        return np.concatenate([self.X[self.mask(State.RUNNING)], self.waiting])
+
+    @property
+    def taken(self) -> set[bytes]:
+        """Keys (see ``key``) of every row and of every waiting proposal. Not to be changed."""
+        self._encode()
+        return self._keys | {key(x) for x in self.waiting} if len(self.waiting) else self._keys
+
+    def observed(self, budget: int | None = None) -> tuple[Array, Array]:
+        """What a model is fitted to: rows with a value, and FAILED rows at the worst value seen.
+
+        Args:
+            budget: Only rows at this budget; default all.
+
+        Returns:
+            ``(m, d)`` points and ``(m,)`` values to minimise, in the order of the rows. Without any value, both empty.
+        """
+        rows = self.done | self.mask(State.FAILED)
+        if budget is not None:
+            rows &= self.at_budget(budget)
+        y = self.y[rows]
+        if not len(y) or np.isnan(y).all():
+            return np.empty((0, self.space.dimension)), np.empty(0)
+        return self.X[rows], np.where(np.isnan(y), np.nanmax(y), y)
+
+    def curves(self, trial: int) -> tuple[Array, Array]:
+        """Reported steps and values (to minimise) of a trial, at most 100 points of each."""
+        points = np.array(self._curves.get(trial, []), dtype=float).reshape(-1, 2)
+        return points[:, 0], points[:, 1]
+
+    def offer(self, proposals: Sequence[Proposal]) -> None:
+        """Remember an answer, so that a later ``ask`` event can name those of it that still wait."""
+        for proposal in proposals:
+            assert proposal.ask is not None and proposal.place is not None
+            self._offered[proposal.ask, proposal.place] = proposal
+
+    def forget_offers(self) -> None:
+        """Forget every answer: what was handed out before this start of the proposer."""
+        self._offered.clear()
+        self.waiting = np.empty((0, self.space.dimension))
+
+    def apply(self, event: Event) -> None:
+        """Take one event of the journal in. The only way in which the table changes."""
+        match event["kind"]:
+            case "ask":
+                self._ask(event)
+            case "start":
+                self._add_row(event)
+            case "add":
+                self._add_row(event | {"origin": "added"})
+                self._settle(self.n - 1, State.DONE, event)
+            case "end":
+                self._settle(event["id"], State(event["state"]), event)
+            case "lost":
+                self._settle(event["id"], State.LOST, {})
+            case "abandon":
+                self._settle(event["id"], State.ABANDONED, {})
+            case "retire":
+                rows = np.array(event["ids"], dtype=int)
+                self._state[rows] = CODE[State.LOST]
+                self._y[rows] = np.nan
+            case "report":
+                self._report(event)
+            case "open" | "proposer":
+                self.forget_offers()
+
+    def _ask(self, event: Mapping[str, Any]) -> None:
+        self.asked = event["ask"]
+        self.fit = event["fit"]
+        self.affordable = event.get("affordable")
+        self.typical = event.get("typical")
+        kept = {(ask, place): self._offered[ask, place] for ask, place in event["keep"]}
+        self._offered = kept
+        self.waiting = self.space.encode([proposal.config for proposal in kept.values()])
+
+    def _add_row(self, event: Mapping[str, Any]) -> None:
+        if event["id"] != self.n:
+            raise ValueError(f"the journal's rows are numbered without a gap: expected trial {self.n}, got {event['id']}")
+        if self.n == len(self._y):
+            self._grow()
+        row = self.n
+        self.n += 1
+        self._unencoded.append(event["config"])
+        self._y[row] = np.nan
+        self._state[row] = CODE[State.RUNNING]
+        self._budget[row] = event.get("budget", 1)
+        self._order[row] = -1
+        self._origin[row] = ORIGINS.index(event.get("origin", "model"))
+
+    def _settle(self, row: int, state: State, event: Mapping[str, Any]) -> None:
+        if self._state[row] != CODE[State.RUNNING]:
+            return  # the first end or lost line of a trial stands
+        self._state[row] = CODE[state]
+        self._order[row] = self._ended
+        self._ended += 1
+        if event.get("value") is not None:
+            self._y[row] = -event["value"] if self.maximize else event["value"]
+        for name, value in event.get("metrics", {}).items():
+            if isinstance(value, (int, float)):
+                column = self._metrics.setdefault(name, np.full(len(self._y), np.nan))
+                column[row] = value
+
+    def _report(self, event: Mapping[str, Any]) -> None:
+        if event.get("value") is None:
+            return
+        curve = self._curves.setdefault(event["id"], [])
+        curve.append((event["step"], -event["value"] if self.maximize else event["value"]))
+        if len(curve) > 2 * CURVE_POINTS:
+            del curve[1:-1:2]  # every other point, the first and the last stay
+
+    def _encode(self) -> None:
+        if not self._unencoded:
+            return
+        first = self.n - len(self._unencoded)
+        rows = self.space.encode(self._unencoded)
+        self._X[first : self.n] = rows
+        self._keys.update(key(x) for x in rows)
+        self._unencoded.clear()
+
+    def _grow(self) -> None:
+        self._encode()
+        size = 2 * len(self._y)
+
+        def longer(column: NDArray[Any]) -> NDArray[Any]:
+            grown = np.empty((size, *column.shape[1:]), column.dtype)
+            grown[: len(column)] = column
+            return grown
+
+        self._X, self._y, self._state = longer(self._X), longer(self._y), longer(self._state)
+        self._budget, self._order, self._origin = longer(self._budget), longer(self._order), longer(self._origin)
+        for name, column in self._metrics.items():
+            self._metrics[name] = longer(column)
+            self._metrics[name][len(column) :] = np.nan
+
+
+def key(x: Array) -> bytes:
+    """What tells one encoded config from another: equal configs have equal rows, to the last bit."""
+    return x.tobytes()

@@ -1,0 +1,284 @@
+"""The records of a search: states, proposals, trials, outcomes, and the events that a journal keeps.
+
+An *event* is one parsed line of the journal, a plain ``dict``. Values in it have the person's sign. Its kinds:
+
+=========  =============================================================================================
+open       ``utc host pid job settings space objective versions``: a start of the run; ``t`` counts from it
+proposer   ``pid versions cpu threads``: a proposer child is there, with cold caches
+ask        ``ask count fit typical affordable keep``: a numbered request; ``keep``: ``[ask, place]`` that stay waiting
+start      ``id config budget origin seed worker host`` and where set ``ask place parent retry_of bracket rung``
+report     ``id step value metrics``
+end        ``id state value reason error metrics duration``
+lost       ``id why death``: its worker is gone; ``death`` counts against ``attempts``, a planned end does not
+stop       ``request seen ids``: a stopping rule spoke
+abandon    ``id why``: given up by the run itself
+retire     ``worker host ids why``: those failures count as LOST
+add        ``id config value budget``: a result told by hand
+choice     ``model why``
+close      ``why exit_code``
+=========  =============================================================================================
+
+Every line also has ``n`` (its number), ``t`` (seconds since its ``open`` line), ``synced`` and ``crc``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+Config = dict[str, Any]
+Event = dict[str, Any]
+
+
+class State(str, Enum):
+    """Where a trial stands. Every state but RUNNING is final."""
+
+    RUNNING = "RUNNING"
+    DONE = "DONE"
+    STOPPED = "STOPPED"
+    FAILED = "FAILED"
+    LOST = "LOST"
+    ABANDONED = "ABANDONED"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A config that a strategy wants evaluated. ``Proposal(config)`` suffices.
+
+    ``origin`` is start, design, model, retry, promotion, repeat or added; ``ask`` and ``place`` are filled in by the
+    search: the number of the request and the proposal's index in its answer.
+    """
+
+    config: Config
+    budget: int = 1
+    parent: int | None = None
+    origin: str = "model"
+    bracket: int | None = None
+    rung: int | None = None
+    ask: int | None = None
+    place: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One evaluation of one config at one budget: one row of the table.
+
+    ``value`` has the person's sign; ``started`` and ``finished`` are seconds since the run's first start; ``duration``
+    is what the worker measured; ``order`` counts the ends (0 for the first trial that ended).
+    """
+
+    id: int
+    config: Config
+    budget: int = 1
+    state: State = State.RUNNING
+    value: float | None = None
+    reason: str | None = None
+    error: str | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    parent: int | None = None
+    retry_of: int | None = None
+    bracket: int | None = None
+    rung: int | None = None
+    origin: str = "model"
+    ask: int | None = None
+    place: int | None = None
+    order: int | None = None
+    worker: int | None = None
+    host: str | None = None
+    started: float | None = None
+    finished: float | None = None
+    duration: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an evaluation ended, as its worker tells it. ``duration`` in seconds."""
+
+    state: State
+    value: float | None = None
+    reason: str | None = None
+    error: str | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    duration: float = 0.0
+    host: str | None = None
+
+
+def trial_seed(seed: int, ancestor: int) -> int:
+    """The seed of a trial, from the run's seed and the id of its first ancestor: a retry sees the same numbers."""
+    digest = hashlib.sha256(f"{seed}:{ancestor}".encode()).digest()
+    return int.from_bytes(digest[:4], "big")
+
+
+def trial_of(proposal: Proposal, number: int, seed: int, worker: int | None = None, host: str | None = None) -> Trial:
+    """The trial that a proposal becomes when it is started as row ``number`` of a run with this ``seed``."""
+    ancestor = number if proposal.parent is None else proposal.parent
+    return Trial(
+        id=number, config=proposal.config, budget=proposal.budget, parent=proposal.parent, origin=proposal.origin,
+        bracket=proposal.bracket, rung=proposal.rung, ask=proposal.ask, place=proposal.place,
+        seed=trial_seed(seed, ancestor), worker=worker, host=host,
+    )  # fmt: skip
+
+
+def config_of(parsed: Mapping[str, Any]) -> Config:
+    """A config as it was before it went through JSON, which turns tuples into lists."""
+    return {name: _tuples(value) for name, value in parsed.items()}
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def start_event(trial: Trial) -> Event:
+    """The ``start`` line of a trial; what is not set is left out."""
+    names = ("id", "config", "budget", "origin", "ask", "place", "parent", "retry_of", "bracket", "rung", "seed",
+             "worker", "host")  # fmt: skip
+    values = ((name, getattr(trial, name)) for name in names)
+    return {"kind": "start"} | {name: value for name, value in values if value is not None}
+
+
+def end_event(trial_id: int, outcome: Outcome) -> Event:
+    """The ``end`` line of a trial."""
+    event: Event = {"kind": "end", "id": trial_id, "state": outcome.state.value}
+    for name in ("value", "reason", "error"):
+        if getattr(outcome, name) is not None:
+            event[name] = getattr(outcome, name)
+    if outcome.metrics:
+        event["metrics"] = dict(outcome.metrics)
+    return event | {"duration": round(outcome.duration, 6)}
+
+
+class Ledger:
+    """What the manager keeps of a run: the rows that run, the best one, the counts. Flat in the number of trials.
+
+    Attributes:
+        running: RUNNING trials by id.
+        lost: LOST trials that no retry has taken up yet, by id, oldest first.
+        best: The incumbent: the best DONE trial at the highest budget that has one.
+        counts: Number of rows in each state.
+        configs: Rows that count towards ``max_trials`` (no parent, no retry, not added by hand).
+        next_id: Id of the next row.
+        ended: Number of rows that have ended.
+        deaths: Workers' deaths under a config, by the id of its first attempt.
+    """
+
+    def __init__(self, maximize: bool = False) -> None:
+        self.maximize = maximize
+        self.running: dict[int, Trial] = {}
+        self.lost: dict[int, Trial] = {}
+        self.best: Trial | None = None
+        self.counts: Counter[State] = Counter()
+        self.configs = 0
+        self.next_id = 0
+        self.ended = 0
+        self.deaths: Counter[int] = Counter()
+        self.elapsed = 0.0  # seconds that the run was up, over all starts
+        self._roots: dict[int, int] = {}  # first attempt of each running or lost retry
+        self._origin = 0.0  # seconds from the first start to the latest
+        self._first_utc: float | None = None
+        self._up_before = 0.0
+        self._t = 0.0
+
+    def better(self, value: float, than: float) -> bool:
+        """Whether ``value`` is strictly better than ``than``, both with the person's sign."""
+        return value > than if self.maximize else value < than
+
+    def root(self, trial: Trial) -> int:
+        """The id of the first attempt at this trial's evaluation."""
+        return self._roots.get(trial.id, trial.id if trial.retry_of is None else trial.retry_of)
+
+    def apply(self, event: Event) -> Trial | None:
+        """Take one event in; gives the trial that it made or changed, in its new state."""
+        kind = event["kind"]
+        if kind == "open":
+            self._open(event)
+        self._t = event.get("t", self._t)
+        self.elapsed = self._up_before + self._t
+        if kind == "open":
+            return None
+        if kind in ("start", "add"):
+            return self._start(event)
+        if kind in ("end", "lost", "abandon"):
+            return self._end(event)
+        return None
+
+    def _open(self, event: Event) -> None:
+        utc = datetime.fromisoformat(event["utc"]).timestamp()
+        self._first_utc = utc if self._first_utc is None else self._first_utc
+        self._up_before = self.elapsed
+        self._origin = max(utc - self._first_utc, self.elapsed)
+
+    def _start(self, event: Event) -> Trial:
+        names = ("id", "config", "budget", "origin", "ask", "place", "parent", "retry_of", "bracket", "rung", "seed",
+                 "worker", "host")  # fmt: skip
+        trial = Trial(**{name: event[name] for name in names if name in event}, started=self._now())
+        self.next_id = max(self.next_id, trial.id + 1)
+        self.counts[State.RUNNING] += 1
+        if trial.retry_of is not None:
+            earlier = self.lost.pop(trial.retry_of, None)
+            self._roots[trial.id] = self._roots.pop(trial.retry_of, trial.retry_of) if earlier else trial.retry_of
+        if trial.parent is None and trial.retry_of is None and event["kind"] == "start":
+            self.configs += 1
+        self.running[trial.id] = trial
+        if event["kind"] == "add":
+            return self._settle(replace(trial, origin="added"), State.DONE, event)
+        return trial
+
+    def _end(self, event: Event) -> Trial | None:
+        trial = self.running.get(event["id"])
+        if trial is None:
+            return None  # the first end or lost line of a trial stands
+        if event["kind"] == "lost":
+            if event.get("death"):
+                self.deaths[self.root(trial)] += 1
+            return self._settle(trial, State.LOST, event | {"reason": "lost", "error": event.get("why")})
+        if event["kind"] == "abandon":
+            return self._settle(trial, State.ABANDONED, event | {"error": event.get("why")})
+        return self._settle(trial, State(event["state"]), event)
+
+    def _settle(self, trial: Trial, state: State, event: Event) -> Trial:
+        del self.running[trial.id]
+        ended = replace(
+            trial, state=state, value=event.get("value"), reason=event.get("reason"), error=event.get("error"),
+            metrics=event.get("metrics", {}), duration=event.get("duration"), order=self.ended, finished=self._now(),
+        )  # fmt: skip
+        self.counts[State.RUNNING] -= 1
+        self.counts[state] += 1
+        self.ended += 1
+        if state is State.LOST:
+            self.lost[ended.id] = ended
+        else:
+            self._roots.pop(ended.id, None)
+        if state is State.DONE and self._leads(ended):
+            self.best = ended
+        return ended
+
+    def _leads(self, trial: Trial) -> bool:
+        if trial.value is None:
+            return False
+        if self.best is None or trial.budget > self.best.budget:
+            return True
+        assert self.best.value is not None
+        return trial.budget == self.best.budget and self.better(trial.value, self.best.value)
+
+    def _now(self) -> float:
+        return self._origin + self._t
+
+
+def trials_of(events: Iterable[Event], maximize: bool = False) -> list[Trial]:
+    """All trials of a run in the order of their ids, from its events."""
+    ledger = Ledger(maximize)
+    rows: dict[int, Trial] = {}
+    for event in events:
+        trial = ledger.apply(event)
+        if trial is not None:
+            rows[trial.id] = trial
+    return [rows[number] for number in sorted(rows)]

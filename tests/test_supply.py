@@ -1,0 +1,96 @@
+"""The freshness law: a worker waits for a newer model only while that costs under 1 % of an evaluation."""
+
+import pytest
+
+from mpibo.engine.supply import Supply
+from mpibo.trial import Proposal
+
+
+def proposals(count, ask=0):
+    return [Proposal({"x": place}, ask=ask, place=place) for place in range(count)]
+
+
+def answer(supply, seconds, now=0.0, idle=1, left=1000):
+    request = supply.wanted(idle, left)
+    supply.out(request, now)
+    supply.answered(proposals(request.count), now + seconds)
+    return request
+
+
+def learned(workers, typical, fit=0.01, look=0.001):
+    """A supply that knows how long evaluations and answers take."""
+    supply = Supply(workers)
+    answer(supply, look)
+    supply.prepared = True
+    for _ in range(3):
+        supply.ended(typical)
+        answer(supply, fit, idle=workers)
+    supply.waiting.clear()
+    return supply
+
+
+def test_before_any_result_every_worker_gets_a_design_point():
+    supply = Supply(7)
+    request = supply.wanted(idle=0, left=64)
+    assert request.count == 7 and not request.fit
+
+
+def test_one_request_at_a_time():
+    supply = Supply(2)
+    supply.out(supply.wanted(2, 64), now=0.0)
+    assert supply.wanted(2, 64) is None
+
+
+def test_long_evaluations_wait_for_the_newest_model():
+    """An answer of 10 ms against an evaluation of 60 s: nothing is kept ready, each start sees every result."""
+    supply = learned(7, typical=60.0)
+    supply.ended(60.0)
+    assert supply.wanted(idle=0, left=64) is None
+    request = supply.wanted(idle=2, left=64)
+    assert request.count == 2 and request.fit and request.keep == ()
+
+
+def test_short_evaluations_never_wait():
+    """An answer of 10 ms against an evaluation of 100 ms: enough are asked for to last until the next answer."""
+    supply = learned(100, typical=0.1)
+    supply.ended(0.1)
+    request = supply.wanted(idle=0, left=1000)
+    assert request.count >= 100 * 0.01 / 0.1
+
+
+def test_a_dear_fit_is_bridged_by_the_last_model():
+    supply = learned(64, typical=1.0, fit=0.5, look=0.002)
+    supply.ended(1.0)
+    bridge = supply.wanted(idle=0, left=1000)
+    assert not bridge.fit and bridge.count >= 64 * 0.5
+    supply.out(bridge, 0.0)
+    supply.answered(proposals(bridge.count), 0.002)
+    assert supply.wanted(idle=0, left=1000).fit
+
+
+def test_nothing_is_fitted_before_the_libraries_are_there():
+    supply = Supply(4)
+    answer(supply, 0.001)
+    supply.ended(1.0)
+    request = supply.wanted(idle=4, left=100)
+    assert request is None or not request.fit
+    supply.prepared = True
+    assert supply.wanted(idle=4, left=100).fit
+
+
+@pytest.mark.parametrize("left", [0, 1, 3])
+def test_no_more_than_may_be_started(left):
+    supply = learned(16, typical=0.01)
+    supply.ended(0.01)
+    request = supply.wanted(idle=16, left=left)
+    assert request is None if left == 0 else request.count <= left
+
+
+def test_an_empty_answer_waits_for_news():
+    supply = learned(2, typical=60.0)
+    supply.ended(60.0)
+    supply.out(supply.wanted(1, 10), 0.0)
+    supply.answered([], 0.001)
+    assert supply.exhausted and supply.wanted(1, 10) is None
+    supply.ended(60.0)
+    assert not supply.exhausted and supply.wanted(1, 10) is not None
