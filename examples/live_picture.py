@@ -7,7 +7,6 @@ import io
 import re
 from pathlib import Path
 
-from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.terminal_theme import DIMMED_MONOKAI
 
@@ -33,11 +32,12 @@ def main() -> None:
     view = picture(progress, progress.t, str(arguments.run), arguments.columns, arguments.lines)
     console = Console(record=True, width=arguments.columns, file=io.StringIO(), force_terminal=True)
     console.print(view)
-    # the reader's own fonts: no page that shows the picture should fetch one
-    style = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
-    style = style.replace("Fira Code, monospace", "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace")
     title = f"mpirun -n {progress.workers + 1} python -m mpibo.run"
-    console.save_svg(str(arguments.out), title=title, theme=DIMMED_MONOKAI, code_format=style)
+    drawing = console.export_svg(title=title, theme=DIMMED_MONOKAI, unique_id="live")
+    # the reader's own fonts: no page that shows the picture should fetch one
+    drawing = re.sub(r"\s*@font-face \{.*?\}", "", drawing, flags=re.DOTALL)
+    fonts = "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
+    arguments.out.write_text(drawing.replace("Fira Code, monospace", fonts), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ def minimize(function: Callable[..., Any], space: Any, **settings: Any) -> Resul
 
     Raises:
         ValueError: Bad input; one line.
+        SystemExit: The script lacks its ``__main__`` guard; code 2.
         KeyboardInterrupt: Ctrl-C, after the run was closed in order.
     """
     if mpi.is_worker():
@@ -87,6 +89,9 @@ def minimize(function: Callable[..., Any], space: Any, **settings: Any) -> Resul
     ended = finished.ended
     if ended.why == "SIGINT":
         raise KeyboardInterrupt
+    if NESTED in ended.line:
+        print(f"mpibo: {NESTED}", file=sys.stderr)
+        raise SystemExit(2)
     if ended.line:
         raise (ValueError if ended.exit_code == 2 else RuntimeError)(f"{ended.line}\n{ended.details}".strip())
     return load(finished.folder)

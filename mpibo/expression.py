@@ -344,6 +344,7 @@ class _Reader:
             return Compare(self.name(left), sign, other)
         if isinstance(right, ast.Name):
             return Compare(self.name(right), MIRROR[sign], self.constant(left))
+        self.constant(left), self.constant(right)  # says so if one of them is neither
         raise ValueError(f"{self.text(left)} {sign} {self.text(right)} names no parameter")
 
     def name(self, node: ast.Name) -> Name:
@@ -365,7 +366,7 @@ class _Reader:
         """A part of the expression as the person wrote it."""
         found = ast.get_source_segment(self.source, node) or ast.unparse(node)
         for identifier, name in self.quoted.items():
-            found = found.replace(identifier, f"`{name}`")
+            found = found.replace(f"{identifier} ", f"`{name}`").replace(identifier, f"`{name}`")
         return found
 
 
@@ -384,7 +385,7 @@ def _unquote(text: str) -> tuple[str, dict[str, str]]:
             end = text.find("`", at + 1) + 1
             if end == 0:
                 raise ValueError("a backtick is not closed")
-            identifier = f"{stem}{len(quoted)}"
+            identifier = f"{stem}{len(quoted)}_"  # no one of these is a part of another
             quoted[identifier] = text[at + 1 : end - 1]
             out.append(f" {identifier} ")
         elif char in "'\"":

@@ -203,7 +203,7 @@ class _Number(Parameter):
         if not self.low <= value <= self.high:
             raise ValueError(f"must lie in [{self.low}, {self.high}], got {value!r}")
         if self.step is None:
-            return value
+            return value + 0  # 0.0, never -0.0
         assert self.count is not None
         level = self._level(min(max(round((value - self.low) / self.step), 0), self.count - 1))
         if abs(level - value) > self._tolerance * max(self.step, abs(value)):
@@ -231,7 +231,7 @@ class _Number(Parameter):
             except OverflowError:  # the last line says which one
                 codes = np.array([])
             if len(codes) == len(values) and (not values or (codes.min() >= self.low and codes.max() <= self.high)):
-                levels = codes if self.step is None else self._level(self._places(codes))
+                levels = codes + 0 if self.step is None else self._level(self._places(codes))
                 slack = 0.0 if self.step is None else self._tolerance * np.maximum(np.abs(codes), self.step)
                 if (np.abs(levels - codes) <= slack).all():
                     return np.asarray(levels)
@@ -341,7 +341,7 @@ class Float(_Number):
 
     @cached_property
     def _grid(self) -> tuple[int, int, float] | None:
-        """``low`` and ``step`` as whole numbers and what to divide these by: decimals are then exact; None: too fine."""
+        """``low`` and ``step`` as whole numbers, and what to divide these by for exact decimals; None: too fine."""
         places = max(0, *(-int(Decimal(repr(x)).as_tuple().exponent) for x in (self.low, self.step)))
         low, high, step = (int(Fraction(repr(x)) * 10**places) for x in (self.low, self.high, self.step))
         return (low, step, 10.0**places) if places <= 22 and max(abs(low), abs(high), step) < LARGEST else None

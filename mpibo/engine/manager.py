@@ -269,9 +269,10 @@ class Manager:
             case "finished":
                 self._finished(worker, message)
             case "broken":
-                log.error("worker %d on %s: %s", worker, self._hosts.get(worker, "?"), message["line"])
                 if not self.ledger.ended:
                     self._end = Ended("error", 2, message["line"], message["error"])
+                else:
+                    log.warning("worker %d on %s: %s", worker, self._hosts.get(worker, "?"), message["line"])
             case "beat":
                 self._transport.send(worker, {"kind": "beat"})
 

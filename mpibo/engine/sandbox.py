@@ -19,6 +19,7 @@ from typing import Any
 from mpibo.engine import loading
 from mpibo.engine.children import settle_in
 from mpibo.engine.running import RunningTrial, Stopped
+from mpibo.engine.seeds import Seeds
 from mpibo.outcome import ERROR_BYTES, METRICS_BYTES, outcome_of
 from mpibo.store.journal import dumps
 from mpibo.trial import Outcome, State, config_of
@@ -30,7 +31,7 @@ class Evaluator:
     """Evaluate trials of one objective in this process, one after the other.
 
     Args:
-        setup: ``objective`` (its description), ``fix``, ``folder`` (of the run), ``seed_torch``.
+        setup: ``objective`` (its description), ``fix``, ``folder`` (of the run).
         emit: Where messages go.
         cancelled: Whether a message asks to end this trial.
     """
@@ -40,6 +41,7 @@ class Evaluator:
         self.folder = setup.get("folder")
         self._emit = emit
         self._cancelled = cancelled
+        self._seeds = Seeds()
         self.objective = loading.load(setup["objective"])
         self.arguments = loading.parameters_of(self.objective)
 
@@ -63,15 +65,21 @@ class Evaluator:
         )  # fmt: skip
         began = time.perf_counter()
         try:
-            seed_everything(trial.seed)
+            self._seeds.set(trial.seed)
             began = time.perf_counter()
             returned = loading.call(self.objective, self.arguments, trial, self.fix)
             return outcome_of(returned, trial.last, time.perf_counter() - began)
         except Stopped:
             return Outcome(State.STOPPED, trial.last, duration=time.perf_counter() - began)
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # the one broad catch: a crash becomes an outcome
-            reason = {MemoryError: "memory", SystemExit: "exit"}.get(type(error), "exception")
-            return Outcome(State.FAILED, reason=reason, error=told(error), duration=time.perf_counter() - began)
+            return Outcome(State.FAILED, reason=reason_of(error), error=told(error), duration=time.perf_counter() - began)
+
+
+def reason_of(error: BaseException) -> str:
+    """The reason of a failure by exception; torch's OutOfMemoryError is no MemoryError."""
+    if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__:
+        return "memory"
+    return "exit" if isinstance(error, SystemExit) else "exception"
 
 
 def told(error: BaseException) -> str:
@@ -85,17 +93,6 @@ def told(error: BaseException) -> str:
         text = type(error).__name__
     where = f"(worker {os.environ.get('MPIBO_WORKER', '0')} on {socket.gethostname()})"
     return f"{text[-(ERROR_BYTES - 200) :]}\n{where}"
-
-
-def seed_everything(seed: int) -> None:
-    """Seed random, and numpy.random and torch where they are loaded."""
-    import random
-
-    random.seed(seed)
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed(seed)
-    if "torch" in sys.modules:
-        sys.modules["torch"].manual_seed(seed)
 
 
 class Pipe:

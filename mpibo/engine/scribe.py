@@ -115,27 +115,20 @@ class Screen:
 
     def show(self, record: Record) -> None:
         """Bring the view up to date."""
-        if self._open(record):
-            self._try(lambda: self._view.show(record.progress, record.now()))
+        self._try(lambda view: view.show(record.progress, record.now()), record)
 
     def warn(self, text: str) -> None:
         """Show a warning; without a view it goes to stderr."""
         if self._view is None:
             print(f"mpibo: warning: {text}", file=sys.stderr, flush=True)
         else:
-            self._try(lambda: self._view.warn(text))
+            self._try(lambda view: view.warn(text))
 
     def close(self, record: Record, files: Sequence[str]) -> None:
         """The last view and the summary."""
-        if self._open(record):
-            self._try(lambda: self._view.close(record.progress, record.now(), files))
+        self._try(lambda view: view.close(record.progress, record.now(), files), record)
 
-    def _open(self, record: Record) -> bool:
-        if self._view is None and self._kind != "none":
-            self._view = self._made(record)
-        return self._view is not None
-
-    def _made(self, record: Record) -> Any:
+    def _opened(self, record: Record) -> Any:
         if self._kind == "live" and not record.progress.closed:
             from mpibo.report.live import Live
 
@@ -149,9 +142,12 @@ class Screen:
         columns, lines = terminal.size(self._pid) or (80, 24)
         return self._columns or columns, lines
 
-    def _try(self, action: Callable[[], None]) -> None:
+    def _try(self, action: Callable[[Any], None], record: Record | None = None) -> None:
         try:
-            action()
+            if self._view is None and record is not None and self._kind != "none":
+                self._view = self._opened(record)
+            if self._view is not None:
+                action(self._view)
         except BlockingIOError:
             pass  # a pipe that is full for a moment: the next picture has it all
         except OSError:
@@ -161,7 +157,7 @@ class Screen:
 def follow(folder: Path, screen: Screen, pid: int, ended: Callable[[float], bool]) -> None:
     """Make all views until the run of manager ``pid`` has closed, or ``ended(seconds)`` says that it is gone."""
     record = Record()
-    follower = journal.Follower(folder)
+    follower = journal.Follower(folder / journal.NAME)
     exports = [Export(folder / "results.csv"), Export(folder / "results.h5")]
     began: float | None = None
     over = False

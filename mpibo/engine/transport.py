@@ -219,7 +219,7 @@ class Flaky:
     def receive(self, until: float) -> tuple[int, Message] | None:
         """The next message that is neither lost nor late."""
         while True:
-            soon = min([until] + [self._held[0][0]] * bool(self._held))
+            soon = min(until, self._held[0][0]) if self._held else until
             arrived = self._inner.receive(soon)
             if arrived is None:
                 if self._held and self._held[0][0] <= self.now():

@@ -92,14 +92,14 @@ def picture(progress: Progress, now: float, folder: str, width: int = 80, height
     """
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim", no_wrap=True)
-    facts.add_column(overflow="fold")
+    facts.add_column(no_wrap=True, overflow="ellipsis")
     facts.add_row("Trials", _counts(progress))
     facts.add_row("Speed", _speed(progress, now))
     best, lines = _best(progress, width - 14)
     facts.add_row("Best", best)
     if progress.failure:
         facts.add_row("Failed", Text(words.line(words.failure(progress.failure), width - 14), style="red"))
-        facts.add_row("", _cut(f"mpibo log {folder} {progress.failure.id}"))
+        facts.add_row("", Text(words.line(f"mpibo log {folder} {progress.failure.id}")))
         lines += 2
     rows = max(0, min(SHOWN, height - lines - 9))
     title = Text("  ").join(Text(words.line(part, 40)) for part in _title(progress) if part)
@@ -208,7 +208,3 @@ def _value(progress: Progress, trial: Trial) -> str:
         return words.number(trial.value)
     report = progress.reports.get(trial.id)
     return f"{words.number(report[1])} at {report[0]:g}" if report else ""
-
-
-def _cut(text: str) -> Text:
-    return Text(words.line(text), no_wrap=True, overflow="ellipsis")

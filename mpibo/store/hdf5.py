@@ -3,8 +3,8 @@
 Layout: one dataset per column of `COLUMNS`, ``config/NAME`` and ``metrics/NAME`` with one element per trial, and
 ``curves/id``, ``curves/step``, ``curves/value`` with one element per report. Missing is -1 in whole numbers, NaN in
 numbers, the empty text in texts. A config or metrics column is whole numbers, truth values or numbers where all its
-values are (a metric that is None is missing there); else texts, cells as in results.csv. In a name ``/`` is ``%2F`` and ``%`` is ``%25``. The file's attributes
-hold the space, the settings and more, each as JSON.
+values are (a metric that is None is missing there); else texts, cells as in results.csv. In a name ``/`` is ``%2F``
+and ``%`` is ``%25``. The file's attributes hold the space, the settings and more, each as JSON.
 
 The file is put together in memory: HDF5 meets no disk that is full, no lock and no kill half way.
 """

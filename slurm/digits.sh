@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+#SBATCH --job-name=digits
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=8
+#SBATCH --cpus-per-task=1
+#SBATCH --time=01:00:00
+#SBATCH --no-kill
+#SBATCH --open-mode=append
+#
+# A search for a CNN on scikit-learn's handwritten digits; it needs no data.
+#
+#   sbatch [flags of sbatch] slurm/digits.sh [flags of `mpibo run`]      slurm/run.sh names the variables
+set -eu
+run=${MPIBO_HOME:-${SLURM_SUBMIT_DIR:-.}}/slurm/run.sh
+[ -f "$run" ] || {
+    echo "mpibo: there is no $run: call sbatch in the repository, or set MPIBO_HOME" >&2
+    exit 2
+}
+exec bash "$run" digits "$@"

@@ -1,0 +1,40 @@
+"""A whole run in virtual time: the real manager, journal, search and strategies; simulated workers."""
+
+from mpibo.engine.manager import Limits, Manager
+from mpibo.engine.proposer import Inline
+from mpibo.engine.transport import Simulated
+from mpibo.search import Search
+from mpibo.space import Space
+from mpibo.store.journal import Journal
+
+SPACE = {"x": (0.0, 1.0), "k": (1, 8), "c": ["a", "b", "c"]}
+
+
+def value(config):
+    """Smallest at x = 0.3, k = 4, c = 'b'."""
+    return (config["x"] - 0.3) ** 2 + 0.05 * abs(config["k"] - 4) + (config["c"] != "b")
+
+
+def lognormal(run, rng):
+    return rng.lognormvariate(0.0, 0.5)
+
+
+def simulate(
+    folder, method="random", *, workers=8, max_trials=40, objective=value, duration=lognormal, space=SPACE, seed=0,
+    wrap=lambda transport: transport, cost=lambda event: 0.0, start=(), maximize=False, interrupted=lambda: None, **limits,
+):  # fmt: skip
+    """Run to the end in ``folder``; gives the manager, how it ended, and the transport."""
+    made = Space(space)
+    transport = wrap(Simulated(workers, objective, duration, latency=1e-4, seed=seed))
+    journal = Journal(folder, now=transport.now, sync=False)
+    search = Search(made, method, seed=seed, workers=workers, start=start, maximize=maximize)
+    settings = {"max_trials": max_trials, "method": method, "seed": seed, "maximize": maximize, "start": list(start)}
+    opening = {"utc": "2026-01-01T00:00:00+00:00", "host": "here", "settings": settings, "space": made.to_json()}
+    manager = Manager(
+        Limits(max_trials=max_trials, seed=seed, maximize=maximize, **limits), transport,
+        Inline(search, transport.now, cost), journal, opening, interrupted, tick=1.0,
+    )  # fmt: skip
+    with transport:
+        ended = manager.run()
+    journal.close()
+    return manager, ended, transport
