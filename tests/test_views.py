@@ -1,24 +1,18 @@
-"""What a person sees of a run: the numbers, the plain and the live view, the scribe that makes them and the files."""
+"""What a person sees of a run: the numbers, the plain view, the live view, and which of them."""
 
 from __future__ import annotations
 
 import io
-import json
 import math
 import os
 import pty
 import re
-import signal
-import subprocess
-import sys
 import termios
-import time
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from a_run import CLOSE, RUN, TRACEBACK, end, fail, open_line, start
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
@@ -28,38 +22,7 @@ from mpibo.report import terminal, words
 from mpibo.report.live import Live, picture
 from mpibo.report.plain import Plain, summary
 from mpibo.report.progress import Progress
-from mpibo.store import csv, hdf5, journal
-from mpibo.trial import Event, State, trials_of
-
-TRACEBACK = """Traceback (most recent call last):
-  File "train.py", line 3, in train
-    raise ValueError("no\\nway")
-ValueError: no
-way
-(worker 2 on node1)"""
-
-
-def open_line(utc: float = 1e9, pid: int = 1, **settings: Any) -> Event:
-    """The first line of a start, at ``utc`` seconds since the epoch."""
-    space = {"parameters": [{"name": "lr"}, {"name": "opt"}], "forbid": []}
-    utc_text = datetime.fromtimestamp(utc, UTC).isoformat()
-    return {"kind": "open", "t": 0.0, "utc": utc_text, "host": "node1", "pid": pid, "settings": settings,
-            "space": space, "objective": {"name": "digits"}, "versions": {"mpibo": "0"}}  # fmt: skip
-
-
-def start(t: float, number: int, worker: int = 1, **more: Any) -> Event:
-    config = {"lr": 10.0**-number if number < 9 else 0.5, "opt": "sgd" if number % 2 else "1"}
-    return {"kind": "start", "t": t, "id": number, "config": config, "budget": 1, "worker": worker, "host": "node1",
-            "origin": "model", "seed": number, **more}  # fmt: skip
-
-
-def end(t: float, number: int, value: float, duration: float) -> Event:
-    return {"kind": "end", "t": t, "id": number, "state": "DONE", "value": value, "duration": duration}
-
-
-def fail(t: float, number: int, error: str = TRACEBACK) -> Event:
-    return {"kind": "end", "t": t, "id": number, "state": "FAILED", "reason": "exception", "error": error,
-            "duration": 1.0}  # fmt: skip
+from mpibo.trial import Event, State
 
 
 def progress_of(events: list[Event]) -> Progress:
@@ -67,17 +30,6 @@ def progress_of(events: list[Event]) -> Progress:
     for event in events:
         progress.feed(event)
     return progress
-
-
-RUN = [
-    open_line(max_trials=8, walltime=1000.0, workers=2, method="random", seed=3),
-    start(2.0, 0, 1), start(2.0, 1, 2), end(6.0, 0, 0.5, 3.9), start(6.0, 2, 1), fail(8.0, 1), start(8.0, 3, 2),
-    end(10.0, 2, 0.25, 4.0),
-    {"kind": "lost", "t": 10.0, "id": 3, "why": "worker 2 is gone", "death": True},
-    start(11.0, 4, 1, retry_of=3),
-    {"kind": "report", "t": 12.0, "id": 4, "step": 1, "value": 0.9},
-]  # fmt: skip
-CLOSE = {"kind": "close", "t": 16.0, "why": "max_trials reached", "exit_code": 0}
 
 
 # The numbers
@@ -93,8 +45,8 @@ def test_numbers_of_a_run() -> None:
     assert progress.rate(14.0) == progress.overall_rate(14.0) == pytest.approx(3 / 12)
     measured, lost, running = 3.9 + 1.0 + 4.0, 2.0, 3.0
     assert progress.busy(14.0) == pytest.approx((measured + lost + running) / (2 * 12))
-    assert progress.left(14.0) == pytest.approx(5 * (4 / 3) / (3 / 12))
-    assert progress.left(990.0) == pytest.approx(10.0), "the time limit comes first"
+    assert progress.left(14.0) == pytest.approx((5 * (4 / 3) * measured / 3 - measured / 3) / 2)
+    assert progress.left(995.0) == pytest.approx(5.0), "the time limit comes first"
     assert progress.fraction(14.0) == pytest.approx(3 / 8) and progress.fraction(900.0) == pytest.approx(0.9)
     assert progress.failure and progress.failure.id == 3 and progress.reasons == {"exception": 1}
     assert progress.reports == {4: (1, 0.9)}
@@ -135,6 +87,8 @@ def test_the_recent_rate_forgets() -> None:
     progress = progress_of(events)
     assert progress.rate(79.0) == pytest.approx(1.0, rel=0.06)
     assert progress.overall_rate(79.0) == pytest.approx(440 / 79)
+    progress.ledger.configs, progress.opened["settings"]["max_trials"] = 441, 501
+    assert progress.left(79.0) == pytest.approx(61, rel=0.06)
     hanging = progress.rate(1000.0)
     assert hanging is not None and hanging < 0.1
 
@@ -210,9 +164,9 @@ def test_plain_lines() -> None:
         progress.feed(event)
         view.show(progress, event["t"])
     first, failed, second, lost = out.getvalue().splitlines()
-    assert first == "  1/8  0.5 (new best #0)  1 running  15.0/min  busy 99 %  28 s left"
+    assert first == "  1/8  0.5 (new best #0)  1 running  15.0/min  busy 99 %  12 s left"
     assert failed == "  trial 1 failed (exception): ValueError: no  (mpibo log runs/a 1)"
-    assert second == "  3/8  0.25 (new best #2)  1 running  1 failed  22.5/min  busy 68 %  13 s left"
+    assert second == "  3/8  0.25 (new best #2)  1 running  1 failed  22.5/min  busy 68 %  6.4 s left"
     assert lost == "  trial 3 lost: worker 2 is gone  (mpibo log runs/a 3)"
 
 
@@ -265,7 +219,7 @@ def drawn(progress: Progress, now: float, width: int = 80, height: int = 24) -> 
 
 def test_live_view_shows_the_run() -> None:
     text = drawn(progress_of(RUN), 14.0)
-    for part in ("digits  random  seed 3", "3/8", "38 %", "14 s + 27 s left", "2 done   1 running   1 failed   1 lost",
+    for part in ("digits  random  seed 3", "3/8", "38 %", "14 s + 8.4 s left", "2 done   1 running   1 failed   1 lost",
                  "15.0/min now", "2 workers busy 58 %", "0.25   trial 2", "lr=0.01  opt=1", "mpibo log runs/a 3",
                  "0.9 at 1", "runs/a"):  # fmt: skip
         assert part in text
@@ -366,154 +320,3 @@ def test_size_is_that_of_the_launchers_terminal(tmp_path: Path) -> None:
     finally:
         os.close(controller)
         os.close(own)
-
-
-# The scribe
-
-
-class Scribe:
-    """A scribe on a folder, in its own process, as the manager starts it."""
-
-    def __init__(self, folder: Path, progress: str = "plain", stdout: int = subprocess.PIPE) -> None:
-        command = [sys.executable, "-m", "mpibo.engine.scribe", "--run", str(folder), "--progress", progress]
-        self.process = subprocess.Popen(
-            [*command, "--pid", str(os.getpid())], stdin=subprocess.PIPE, stdout=stdout, stderr=subprocess.PIPE,
-            text=True, start_new_session=True,
-        )  # fmt: skip
-
-    def finish(self) -> tuple[str, str]:
-        """Close its stdin as the manager does at its end; what it said on stdout and stderr."""
-        out, err = self.process.communicate("", timeout=60)
-        assert self.process.returncode == 0, err
-        return out or "", err
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[journal.Journal]:
-    """A run folder's journal."""
-    (tmp_path / "logs").mkdir()
-    made = journal.Journal(tmp_path, sync=False)
-    yield made
-    made.close()
-
-
-def write(run: journal.Journal, events: list[Event]) -> None:
-    """Write events with the times that they have."""
-    for event in events:
-        run.append(event)
-    run.write()
-
-
-def mine(**settings: Any) -> Event:
-    """An ``open`` line of this very moment by this process."""
-    return open_line(utc=time.time(), pid=os.getpid(), **settings)
-
-
-def eventually(claim: Callable[[], bool], seconds: float = 30.0) -> None:
-    """Wait until ``claim()`` is true."""
-    until = time.monotonic() + seconds
-    while not claim():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.05)
-
-
-def test_scribe_makes_all_files_and_ends_with_the_run(run: journal.Journal, tmp_path: Path) -> None:
-    """From the journal alone: both files hold every trial, the view its summary; the close line ends the scribe."""
-    events = [mine(max_trials=8), *RUN[1:], CLOSE]
-    write(run, events)
-    scribe = Scribe(tmp_path)
-    assert scribe.process.wait(30) == 0  # its stdin is still open
-    out, err = scribe.finish()
-    assert err == "" and "Ended    max_trials reached" in out and "0.25   trial 2" in out
-    assert "journal.jsonl  results.csv  results.h5  logs/" in out
-    trials = trials_of(events)
-    contents = hdf5.read(tmp_path / "results.h5")
-    assert [row.config for row in csv.read(tmp_path / "results.csv")] == [trial.config for trial in trials]
-    assert [(row.state, row.value) for row in contents.trials] == [(trial.state, trial.value) for trial in trials]
-    assert contents.curves == hdf5.Curves([4], [1.0], [0.9])
-    assert contents.attributes["settings"] == {"max_trials": 8} and contents.attributes["versions"] == {"mpibo": "0"}
-
-
-def test_scribe_shows_and_exports_while_it_runs(run: journal.Journal, tmp_path: Path) -> None:
-    """A signal to the whole job leaves it at work; when the manager is gone it finishes what there is."""
-    scribe = Scribe(tmp_path)
-    write(run, [mine(max_trials=8), *RUN[1:4]])
-    eventually((tmp_path / "results.h5").exists)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        os.kill(scribe.process.pid, number)
-    write(run, RUN[4:8])
-    out, err = scribe.finish()
-    assert err == "" and "new best #0" in out and "the manager is gone" in out
-    assert [trial.state for trial in csv.read(tmp_path / "results.csv")][:3] == ["DONE", "FAILED", "DONE"]
-    assert not [name for name in os.listdir(tmp_path) if name.endswith(".tmp")]
-
-
-def test_scribe_waits_for_its_own_start(run: journal.Journal, tmp_path: Path) -> None:
-    """The close line of an earlier start does not end it."""
-    write(run, [open_line(pid=1), *RUN[1:], CLOSE])
-    scribe = Scribe(tmp_path)
-    time.sleep(1.0)
-    assert scribe.process.poll() is None
-    lost = {"kind": "lost", "t": 0.1, "id": 4, "why": "restart"}
-    write(run, [mine(), lost, start(0.2, 5, retry_of=4), end(0.3, 5, 0.01, 0.1), CLOSE])
-    out, _ = scribe.finish()
-    assert "0.01   trial 5" in out
-
-
-def test_scribe_without_a_view_is_silent(run: journal.Journal, tmp_path: Path) -> None:
-    write(run, [mine(), *RUN[1:], CLOSE])
-    assert Scribe(tmp_path, "none").finish() == ("", "")
-    assert (tmp_path / "results.csv").exists() and (tmp_path / "results.h5").exists()
-
-
-def test_a_file_that_cannot_be_written_is_told_once(run: journal.Journal, tmp_path: Path) -> None:
-    """The view and the other file go on; the last word repeats the warning."""
-    (tmp_path / "results.csv").mkdir()
-    scribe = Scribe(tmp_path)
-    write(run, [mine(), *RUN[1:4]])
-    eventually((tmp_path / "results.h5").exists)
-    time.sleep(0.5)
-    write(run, [*RUN[4:], CLOSE])
-    out, _ = scribe.finish()
-    assert out.count("warning: can't write") == 2 and "Is a directory" in out and "new best #0" in out
-    assert len(hdf5.read(tmp_path / "results.h5").trials) == 5
-
-
-@pytest.mark.parametrize("progress", ["plain", "live"])
-def test_nobody_reads_the_view_any_more(run: journal.Journal, tmp_path: Path, progress: str) -> None:
-    """A broken pipe ends the view, not the files."""
-    reader, writer = os.pipe()
-    scribe = Scribe(tmp_path, progress, stdout=writer)
-    os.close(reader)
-    os.close(writer)
-    write(run, [mine(), *RUN[1:4]])
-    eventually((tmp_path / "results.h5").exists)
-    write(run, [*RUN[4:], CLOSE])
-    assert scribe.finish() == ("", "")
-    assert len(csv.read(tmp_path / "results.csv")) == 5
-
-
-def test_a_damaged_journal_is_reported(run: journal.Journal, tmp_path: Path) -> None:
-    write(run, [mine(), *RUN[1:4]])
-    with open(tmp_path / "journal.jsonl", "ab") as file:
-        file.write(journal.line_of({"kind": "ask", "t": 1.0}, 99, 0))
-    _, err = Scribe(tmp_path).finish()
-    assert "expected line 5, got line 99" in err and err.count("\n") == 1
-
-
-def test_live_scribe_on_a_pipe(run: journal.Journal, tmp_path: Path) -> None:
-    """Told to be live it draws through a pipe, as under a launcher."""
-    scribe = Scribe(tmp_path, "live")
-    write(run, [mine(max_trials=8), *RUN[1:]])
-    eventually((tmp_path / "results.csv").exists)
-    write(run, [CLOSE])
-    out, err = scribe.finish()
-    assert err == "" and "╭─" in out and "Ended    max_trials reached" in out
-
-
-def test_scribe_starts_light() -> None:
-    """Until there is something to show it loads neither rich nor NumPy nor h5py."""
-    code = (
-        "import sys, json, mpibo.engine.scribe; print(json.dumps(sorted({'rich', 'numpy', 'h5py'} & set(sys.modules))))"
-    )
-    assert json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout) == []

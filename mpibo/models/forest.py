@@ -67,13 +67,16 @@ class Forest:
         self.ring: deque[Tree] = deque(maxlen=trees)  # oldest first
 
     def fit(self, X: Array, y: Array, rng: np.random.Generator) -> None:
-        """Replace the oldest trees by trees on all of ``X (n, d)`` and ``y (n,)``; the first fit grows every tree."""
+        """Replace the oldest trees by trees on all of ``X (n, d)`` and ``y (n,)``, |y| < 1e150.
+
+        The first fit grows every tree.
+        """
         import sklearn
         from sklearn.tree import DecisionTreeRegressor, ExtraTreeRegressor
 
         n = len(y)
         X32 = X.astype(np.float32)
-        centre = float(np.mean(y / n) * n)  # of huge values, too
+        centre = float(y.mean())
         scale = float(np.max(np.abs(y - centre))) or 1.0
         target = (y - centre) / scale
         with sklearn.config_context(skip_parameter_validation=True, assume_finite=True):

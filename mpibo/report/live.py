@@ -34,10 +34,10 @@ class Live:
     Args:
         out: Where it is drawn.
         folder: The run folder.
-        size: Columns and lines of the terminal as they are now, if known.
+        size: Columns and lines of the terminal as they are now.
     """
 
-    def __init__(self, out: TextIO, folder: str, size: Callable[[], tuple[int, int] | None]) -> None:
+    def __init__(self, out: TextIO, folder: str, size: Callable[[], tuple[int, int]]) -> None:
         self.folder = folder
         self._out = out
         self._size = size
@@ -77,7 +77,7 @@ class Live:
         self._drawing.update(picture(progress, now, self.folder, min(width, WIDEST), height), refresh=True)
 
     def _resize(self) -> None:
-        self._console.size = self._size() or (80, 24)
+        self._console.size = self._size()
 
 
 def picture(progress: Progress, now: float, folder: str, width: int = 80, height: int = 24) -> RenderableType:

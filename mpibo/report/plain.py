@@ -66,7 +66,8 @@ class Plain:
         self._say(f"warning: {text}")
 
     def close(self, progress: Progress, now: float, files: Sequence[str]) -> None:
-        """The summary."""
+        """The last lines, and the summary."""
+        self.show(progress, now)
         self.out.write("\n".join(summary(progress, now, self.folder, files)) + "\n")
         self.out.flush()
 

@@ -46,7 +46,8 @@ class Progress:
         self.t = 0.0
         self._before = before
         self._since: dict[int, float] = {}
-        self._measured = 0.0
+        self._measured = 0.0  # seconds of the evaluations that ended
+        self._wasted = 0.0  # seconds of those that were lost
         self._ended = 0
         self._ends: deque[float] = deque()
         self._left_out = 0.0  # when the last end happened that `_ends` no longer holds
@@ -88,8 +89,11 @@ class Progress:
         if since is None:
             return  # told by hand, or it ran in an earlier start
         self.last_end = self.t
-        self._measured += event.get("duration", self.t - since)
-        if trial.state is not State.LOST:
+        seconds = event.get("duration", self.t - since)
+        if trial.state is State.LOST:
+            self._wasted += seconds
+        else:
+            self._measured += seconds
             self._ended += 1
             self._ends.append(self.t)
             while len(self._ends) > ENDS and self._ends[0] < self.t - WINDOW:
@@ -169,7 +173,8 @@ class Progress:
         if self.first_start is None or self._until(now) <= self.first_start:
             return None
         running = len(self._since) * max(now, self.t) - sum(self._since.values())
-        return min(1.0, (self._measured + running) / (self.workers * (self._until(now) - self.first_start)))
+        spent = self._measured + self._wasted + running
+        return min(1.0, spent / (self.workers * (self._until(now) - self.first_start)))
 
     def _until(self, now: float) -> float:
         """The end of the time that rates are about: a run that has closed was at work until its last end."""
@@ -184,7 +189,13 @@ class Progress:
         rate = self.rate(now)
         if self.total and rate and self.finished:
             rows = self.ledger.ended / self.finished  # more than one a config with retries and promotions
-            guesses.append((self.total - self.finished) * rows / rate)
+            remaining = (self.total - self.finished) * rows
+            if self._ended >= 2 * self.workers:
+                guesses.append(remaining / rate)
+            else:  # the first round says more about durations than about the rate
+                mean = self._measured / self._ended
+                spent = sum(min(mean, max(now, self.t) - since) for since in self._since.values())
+                guesses.append((remaining * mean - spent) / self.workers)
         return max(0.0, min(guesses)) if guesses else None
 
     def fraction(self, now: float) -> float | None:

@@ -63,7 +63,7 @@ class Bayesian:
         X = self._surrogate.options(trials, picks, n, rng)
         told = trials.pending if self.pending != "none" else trials.X[:0]
         liar = Liar(forest, np.concatenate([X, told]))
-        value = lie(self.pending, trials.observed()[1]) if self.pending != "none" else 0.0
+        value = lie(self.pending, self._surrogate.results(trials)[1]) if self.pending != "none" else 0.0
         for point in range(len(X), len(X) + len(told)):
             liar.tell(point, value)
         gone = np.zeros(len(X), bool)

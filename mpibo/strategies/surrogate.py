@@ -15,6 +15,7 @@ from mpibo.trial import Proposal
 Array = NDArray[np.float64]
 
 INITIAL = ("random", "lhs", "sobol")
+HUGE = 1e100  # values beyond it count as this: variances must not overflow
 PER_PICK = 4  # candidates for each proposal of a large batch
 
 
@@ -42,16 +43,21 @@ class Surrogate:
     def design(self, trials: Trials, n: int, rng: np.random.Generator) -> list[Proposal] | None:
         """The answer as long as too few results are in (none without any value); then None."""
         needed = max(10, 2 * axes(trials.space)) if self.n_initial is None else self.n_initial
-        if len(trials.observed()[1]) >= needed:
+        if len(self.results(trials)[1]) >= needed:
             return None
         if self._design is None:
             self._design = _design(self.initial, needed)
         return self._design.propose(trials, n, rng)
 
+    def results(self, trials: Trials) -> tuple[Array, Array]:
+        """What the model is fitted to: ``(m, d)`` points and ``(m,)`` values to minimise."""
+        X, y = trials.observed()
+        return X, np.clip(y, -HUGE, HUGE)
+
     def fitted(self, trials: Trials, rng: np.random.Generator) -> Forest:
         """The forest, fitted to the newest results if this ask wants that or if there was no fit before."""
         if trials.fit or not self.forest.ring:
-            self.forest.fit(*trials.observed(), rng)
+            self.forest.fit(*self.results(trials), rng)
         return self.forest
 
     def options(self, trials: Trials, picks: Picks, n: int, rng: np.random.Generator) -> Array:
@@ -60,7 +66,7 @@ class Surrogate:
         left = picks.left()
         if left is not None and len(left) <= 2 * number:
             return left[rng.permutation(len(left))]
-        return candidates(trials.space, *trials.observed(), number, rng)
+        return candidates(trials.space, *self.results(trials), number, rng)
 
 
 def _design(initial: str, size: int) -> Random | LatinHypercube | Sobol:
