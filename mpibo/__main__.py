@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from mpibo.run import guarded, leave, main as run_main
+from mpibo.run import guarded, leave
+from mpibo.run import main as run_main
 
 USAGE = """usage: mpibo COMMAND ...
 

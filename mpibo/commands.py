@@ -34,8 +34,9 @@ def check(argv: Sequence[str]) -> int:
     config = _a_config(found["space"], settings.seed, settings.start)
     print(f"\none trial: {config}", flush=True)
     setup = {
-        "objective": description, "fix": settings.fix, "folder": None, "argv": sys.argv, "isolation": settings.isolation,
-        "trial_timeout": settings.trial_timeout, "memory": settings.memory_per_worker, "threads": None,
+        "objective": description, "fix": settings.fix, "folder": None, "argv": sys.argv,
+        "isolation": settings.isolation, "trial_timeout": settings.trial_timeout,
+        "memory": settings.memory_per_worker, "threads": None,
     }  # fmt: skip
     trial = Trial(id=0, config=config, budget=settings.budget, seed=trial_seed(settings.seed, 0))
     with Local(1, setup, echo=sys.stdout.buffer) as transport:
@@ -76,7 +77,9 @@ def _a_config(form: Mapping[str, Any], seed: int, start: Sequence[Mapping[str, A
 
     from mpibo.space import Space
 
-    config: dict[str, Any] = Space.from_json(dict(form)).complete(dict(start[0]) if start else {}, np.random.default_rng(seed))
+    config: dict[str, Any] = Space.from_json(dict(form)).complete(
+        dict(start[0]) if start else {}, np.random.default_rng(seed)
+    )
     return config
 
 
@@ -123,5 +126,3 @@ def printed_by(path: Path, trial: int) -> bytes:
             elif mine:
                 found += line
     return found
-
-

@@ -250,7 +250,7 @@ class _Number(Parameter):
         return int(self._places(code))
 
     def chances(self) -> Array:
-        if not self.log:
+        if not self.log or self.count == 1:
             return super().chances()
         assert self.count is not None
         levels = self._level(np.arange(self.count)).astype(float)

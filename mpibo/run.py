@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mpibo.engine import launch, loading, mpi
-from mpibo.engine.probe import Probe, Refused
+from mpibo.engine.probe import Probe
 from mpibo.settings import FIELDS, TRIALS_OF_A_BUILT_IN, literal, load_toml, settings_from
 from mpibo.store.lock import Locked
 
@@ -172,11 +172,10 @@ def guarded(command: Any, debug: bool) -> int:
     try:
         code: int = command()
         return code
-    except (ValueError, LookupError, Locked, mpi.BrokenLaunch) as error:
-        if debug or not isinstance(error, (ValueError, Locked, mpi.BrokenLaunch)):
+    except (ValueError, Locked, mpi.BrokenLaunch) as error:
+        if debug:
             traceback.print_exc()
-        elif isinstance(error, Refused) and error.details and debug:
-            print(error.details, file=sys.stderr)
+            print(getattr(error, "details", ""), file=sys.stderr)
         print(f"mpibo: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -200,7 +199,6 @@ def leave(code: int) -> NoReturn:
     if world is not None:
         world.close(code)
     raise SystemExit(code)
-
 
 
 if __name__ == "__main__":

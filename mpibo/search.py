@@ -131,7 +131,9 @@ class Search:
         if number is None or not np.isfinite(number):
             raise ValueError(f"expected a finite number as the value of an added config, got {value!r}")
         checked = self.space.check(dict(config))
-        return self._take({"kind": "add", "id": self.table.n, "config": checked, "value": number, "budget": self.budget})
+        return self._take(
+            {"kind": "add", "id": self.table.n, "config": checked, "value": number, "budget": self.budget}
+        )
 
     def _running(self, trial: Trial | int) -> int:
         number = trial.id if isinstance(trial, Trial) else trial

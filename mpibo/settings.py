@@ -116,22 +116,35 @@ class Settings:
     """Everything that a run is told. Each field is a flag, a TOML key and a keyword of ``minimize``."""
 
     max_trials: int | None = _setting("goal", "number of configs to evaluate, over all starts", _positive, None, "N")
-    walltime: float | None = _setting("goal", "total time of the run, over all starts (90s 30m 2h 1d)", seconds, None, "TIME")
+    walltime: float | None = _setting(
+        "goal", "total time of the run, over all starts (90s 30m 2h 1d)", seconds, None, "TIME"
+    )
     target: float | None = _setting("goal", "end when a value at least this good is found", float, None, "VALUE")
     maximize: bool = _setting("goal", "larger values are better", _truth, False)
-    space: str | None = _setting("search", "space file (TOML or JSON); wins over the objective's own", _text, None, "FILE")
+    space: str | None = _setting(
+        "search", "space file (TOML or JSON); wins over the objective's own", _text, None, "FILE"
+    )
     fix: dict[str, Any] = _setting("search", "hold an argument of the objective", _names, {}, "NAME=VALUE")
     method: str = _setting("search", "strategy and its options, as in ambs:kappa=1.96,pending=lie-worst", _text,
                            "ts:model=et", "NAME[:k=v,..]")  # fmt: skip
     budget: int = _setting("search", "budget of every trial (what trial.budget says)", _positive, 1, "N")
-    start: tuple[dict[str, Any], ...] = _setting("search", "configs to run first (TOML or JSON file)", _configs, (), "FILE")
+    start: tuple[dict[str, Any], ...] = _setting(
+        "search", "configs to run first (TOML or JSON file)", _configs, (), "FILE"
+    )
     seed: int = _setting("search", "the run's seed", _whole, 0, "N")
     trial_timeout: float | None = _setting("trials", "longest time of one trial", seconds, None, "TIME")
     attempts: int = _setting("trials", "starts of one config whose worker dies", _positive, 3, "N")
-    isolation: str = _setting("trials", "where the objective runs: in a child process, a fresh one for each trial, or in "
-                              "the rank itself", _one_of("process", "fresh", "none"), "process", "process|fresh|none")  # fmt: skip
+    isolation: str = _setting(
+        "trials",
+        "evaluate in a child process, a fresh one for each trial, or in the rank itself",
+        _one_of("process", "fresh", "none"),
+        "process",
+        "process|fresh|none",
+    )
     memory_per_worker: int | None = _setting("trials", "memory limit of one evaluation (500M 2G)", size, None, "SIZE")
-    workers: int | None = _setting("workers", "evaluations at once without MPI (under MPI the ranks count)", _positive, None, "N")
+    workers: int | None = _setting(
+        "workers", "evaluations at once without MPI (under MPI the ranks count)", _positive, None, "N"
+    )
     out: str | None = _setting("output", "run folder; an existing one goes on", _text, None, "FOLDER")
     progress: str = _setting("output", "what to show while it runs", _one_of("auto", "live", "plain", "none"), "auto",
                              "auto|live|plain|none")  # fmt: skip

@@ -201,7 +201,9 @@ class Trials:
 
     def _add_row(self, event: Mapping[str, Any]) -> None:
         if event["id"] != self.n:
-            raise ValueError(f"the journal's rows are numbered without a gap: expected trial {self.n}, got {event['id']}")
+            raise ValueError(
+                f"the journal's rows are numbered without a gap: expected trial {self.n}, got {event['id']}"
+            )
         if self.n == len(self._y):
             self._grow()
         row = self.n

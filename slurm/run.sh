@@ -47,7 +47,7 @@ srun)
 mpirun)
     mpirun=$(dirname "$(command -v "$python")")/mpirun
     [ -x "$mpirun" ] || mpirun=mpirun
-    exec "$mpirun" -n "$SLURM_NTASKS" "${search[@]}"
+    exec "$mpirun" -n "${SLURM_NTASKS:-$SLURM_NNODES}" "${search[@]}"
     ;;
 *) fail "MPIBO_LAUNCH must be srun or mpirun, got $MPIBO_LAUNCH" ;;
 esac

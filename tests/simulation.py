@@ -21,7 +21,8 @@ def lognormal(run, rng):
 
 def simulate(
     folder, method="random", *, workers=8, max_trials=40, objective=value, duration=lognormal, space=SPACE, seed=0,
-    wrap=lambda transport: transport, cost=lambda event: 0.0, start=(), maximize=False, interrupted=lambda: None, **limits,
+    wrap=lambda transport: transport, cost=lambda event: 0.0, start=(), maximize=False,
+    interrupted=lambda: None, **limits,
 ):  # fmt: skip
     """Run to the end in ``folder``; gives the manager, how it ended, and the transport."""
     made = Space(space)

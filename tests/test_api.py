@@ -36,7 +36,8 @@ def test_the_script_of_the_manual(tmp_path, launch):
         import functools, os, mpibo
 
         space = mpibo.Space({"lr": (1e-5, 1e-1, "log"), "layers": (1, 6), "optimizer": ["adam", "sgd"],
-                             "momentum": mpibo.Float(0.0, 0.99, when="optimizer == 'sgd'")}, forbid=["layers > 4 and lr > 0.01"])
+                             "momentum": mpibo.Float(0.0, 0.99, when="optimizer == 'sgd'")},
+                            forbid=["layers > 4 and lr > 0.01"])
 
         @functools.cache
         def data():
@@ -136,7 +137,9 @@ def test_a_strategy_of_ones_own(tmp_path):
             made = [{"x": 0.125 * (trials.n + i)} for i in range(n)]
             return [mpibo.Proposal(config) for config in made if config["x"] <= 1.0]
 
-    result = mpibo.minimize(lambda x: x, {"x": (0.0, 1.0)}, method=Corner(), max_trials=20, out=tmp_path / "run", progress="none")
+    result = mpibo.minimize(
+        lambda x: x, {"x": (0.0, 1.0)}, method=Corner(), max_trials=20, out=tmp_path / "run", progress="none"
+    )
     assert sorted(trial.config["x"] for trial in result.trials) == [0.125 * i for i in range(9)]
     assert result.why_ended == "exhausted"
 
@@ -189,4 +192,6 @@ def test_another_space_or_sign_is_refused_and_a_reached_limit_told(tmp_path):
     with pytest.raises(ValueError, match="raise --max-trials"):
         search()
     more = search(max_trials=6)
-    assert [trial.config for trial in more.trials[:3]] == [trial.config for trial in first.trials] and len(more.trials) == 6
+    assert [trial.config for trial in more.trials[:3]] == [trial.config for trial in first.trials] and len(
+        more.trials
+    ) == 6

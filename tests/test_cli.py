@@ -54,7 +54,9 @@ def test_a_run_and_its_folder(tmp_path, ranks):
     with h5py.File(folder / "results.h5", locking=False) as file:
         assert list(file["value"]) == [trial.value for trial in result.trials]
         assert json.loads(file.attrs["space"])["parameters"][0]["name"] == "x1"
-    again = mpibo_("run", "synthetic:branin", "--settings", "run/settings.toml", "--max-trials", 18, ranks=ranks, folder=tmp_path)
+    again = mpibo_(
+        "run", "synthetic:branin", "--settings", "run/settings.toml", "--max-trials", 18, ranks=ranks, folder=tmp_path
+    )
     assert again.returncode == 0, again.stderr
     assert len(mpibo.load(folder).trials) == 18
 
@@ -129,7 +131,9 @@ def test_any_program(tmp_path, ranks):
 
 
 def test_check_tries_one_trial(tmp_path):
-    (tmp_path / "train.py").write_text("def f(x, on):\n    print('trying', x)\n    return x\nspace = {'x': (2.0, 3.0), 'on': [True, False]}\n")
+    (tmp_path / "train.py").write_text(
+        "def f(x, on):\n    print('trying', x)\n    return x\nspace = {'x': (2.0, 3.0), 'on': [True, False]}\n"
+    )
     done = mpibo_("check", "train.py:f", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "x" in done.stdout and "trying 2." in done.stdout and "value 2." in done.stdout
@@ -186,7 +190,9 @@ def _alive(processes):
 def test_a_signal_ends_the_run_in_order(tmp_path, ranks, number, code):
     """Journal whole, status written, no process left; the next start goes on and evaluates nothing twice."""
     line = command("run", "synthetic:sleep", "--fix", "seconds=0.4", "--max-trials", 400, "--out", "run", ranks=ranks)
-    run = subprocess.Popen(line, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    run = subprocess.Popen(
+        line, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     journal = tmp_path / "run" / "journal.jsonl"
     deadline = time.monotonic() + 60
     while not (journal.exists() and journal.read_text().count('"kind": "end"') >= 3):
@@ -209,7 +215,18 @@ def test_a_signal_ends_the_run_in_order(tmp_path, ranks, number, code):
 
     before = mpibo.load(tmp_path / "run").trials
     more = len([trial for trial in before if trial.retry_of is None]) + 3
-    done = mpibo_("run", "synthetic:sleep", "--fix", "seconds=0.1", "--max-trials", more, "--out", "run", ranks=ranks, folder=tmp_path)
+    done = mpibo_(
+        "run",
+        "synthetic:sleep",
+        "--fix",
+        "seconds=0.1",
+        "--max-trials",
+        more,
+        "--out",
+        "run",
+        ranks=ranks,
+        folder=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     after = mpibo.load(tmp_path / "run").trials
     done_configs = [json.dumps(trial.config) for trial in after if trial.state is State.DONE]
@@ -246,7 +263,19 @@ def test_a_killed_run_goes_on(tmp_path):
     time.sleep(1)
     assert _alive(family) == []
     before = [trial for trial in mpibo.load(tmp_path / "run").trials if trial.state is State.DONE]
-    done = mpibo_("run", "synthetic:sleep", "--fix", "seconds=0.05", "--max-trials", 30, "--workers", 2, "--out", "run", folder=tmp_path)
+    done = mpibo_(
+        "run",
+        "synthetic:sleep",
+        "--fix",
+        "seconds=0.05",
+        "--max-trials",
+        30,
+        "--workers",
+        2,
+        "--out",
+        "run",
+        folder=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     after = mpibo.load(tmp_path / "run").trials
     assert [after[trial.id].value for trial in before] == [trial.value for trial in before]

@@ -41,7 +41,7 @@ def test_lines_come_back_as_they_were(tmp_path):
 def test_every_line_is_strict_json(tmp_path):
     for line in write(tmp_path).read_text().splitlines():
         json.loads(line, parse_constant=lambda name: pytest.fail(name))
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="JSON compliant"):
         line_of({"kind": "end", "value": float("nan")}, 1, 0)
 
 
@@ -80,7 +80,7 @@ def test_damage_changes_nothing(tmp_path):
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + lines[2])
     before = path.read_bytes()
-    with pytest.raises(Damaged, match="line 2.*line number 3"):
+    with pytest.raises(Damaged, match=r"line 2.*line number 3"):
         Journal(tmp_path)
     assert path.read_bytes() == before and not (tmp_path / "journal.torn").exists()
 

@@ -121,9 +121,7 @@ def test_attempts_run_out(tmp_path):
                 return  # its worker will never be heard of again
             self._inner.send(worker, message)
 
-    manager, ended, _ = simulate(
-        tmp_path, max_trials=10, workers=30, lease=15.0, attempts=2, wrap=lambda inner: Deadly(inner)
-    )
+    simulate(tmp_path, max_trials=10, workers=30, lease=15.0, attempts=2, wrap=lambda inner: Deadly(inner))
     bad = [trial for trial in rows(tmp_path) if trial.state is State.FAILED]
     assert bad and all(trial.reason == "lost" and trial.retry_of is not None for trial in bad)
     assert all(trial.config["c"] == "a" for trial in bad)
@@ -131,10 +129,11 @@ def test_attempts_run_out(tmp_path):
 
 def test_late_answer_only_frees_its_worker(tmp_path):
     """A trial given up for lost stays lost, even if its worker answers later."""
+
     def duration(run, rng):
         return 100.0 if run["id"] == 3 else 1.0
 
-    _, ended, _ = simulate(tmp_path, workers=4, max_trials=60, lease=20.0, duration=duration)
+    simulate(tmp_path, workers=4, max_trials=60, lease=20.0, duration=duration)
     found = rows(tmp_path)
     assert found[3].state is State.LOST
     again = [trial for trial in found if trial.retry_of == 3]

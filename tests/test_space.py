@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mpibo.expression import is_number, key
+from mpibo.expression import key
 from mpibo.space import ENUMERABLE, Choice, Constant, Float, Int, Space
 
 TUNE = {
@@ -47,7 +47,9 @@ def floats(draw, when):
     log = draw(st.booleans())
     low = draw(st.floats(1e-12, 1e12) if log else st.floats(-1e9, 1e9) | st.sampled_from([0.0, -1.0, 1e-7]))
     high = low + abs(low) * draw(st.floats(0.0, 1e6)) + draw(st.sampled_from([0.0, 1.0, 1e-3]))
-    step = draw(st.sampled_from([0.1, 0.25, 0.3, 1.0, 7.0]).map(lambda part: part * (high - low) / 3 or None) | st.none())
+    step = draw(
+        st.sampled_from([0.1, 0.25, 0.3, 1.0, 7.0]).map(lambda part: part * (high - low) / 3 or None) | st.none()
+    )
     step = draw(st.sampled_from([step, None if step is None else float(f"{step:.2g}")]))
     return Float(low, high, log=log, step=step, when=when)
 
@@ -108,7 +110,8 @@ def spaces(draw, finite=False):
     try:
         return Space(known, forbid)
     except ValueError as error:
-        assert "no legal config" in str(error)
+        if "no legal config" not in str(error):
+            raise
         assume(False)
 
 
@@ -119,7 +122,8 @@ def sampled(space, n, seed):
     try:
         return space.sample(n, np.random.default_rng(seed))
     except ValueError as error:
-        assert "too few configs" in str(error)
+        if "too few configs" not in str(error):
+            raise
         assume(False)
 
 
@@ -228,7 +232,8 @@ def test_complete_keeps_what_is_given(space, seed, data):
     try:
         config = space.complete(part, np.random.default_rng(seed))
     except ValueError as error:
-        assert "found no legal config" in str(error) and space.size > ENUMERABLE
+        if "found no legal config" not in str(error) or space.size <= ENUMERABLE:
+            raise
         return
     assert space.check(config) == config
     for name, value in part.items():
@@ -255,11 +260,13 @@ def test_encoding_column_by_column(space):
     )
     inactive = Space({"a": [0, 1, 2], "b": Choice(["x", "y", "z"], when="a == 2")})
     assert inactive.encode([{"a": 0}]).tolist() == [[1, 0, 0, 1 / 3, 1 / 3, 1 / 3, 0]]
-    assert Space({"a": Int(3, 3), "b": Choice(["x"], ordered=True)}).encode([{"a": 3, "b": "x"}]).tolist() == [[0.5, 0.5]]
+    assert Space({"a": Int(3, 3), "b": Choice(["x"], ordered=True)}).encode([{"a": 3, "b": "x"}]).tolist() == [
+        [0.5, 0.5]
+    ]
 
 
 def test_equal_configs_have_equal_rows():
-    """1 and 1.0 for a number, -0.0 and 0.0, NumPy scalars and lists from JSON are the same config, so the same bits."""
+    """1 and 1.0 for a number, -0.0 and 0.0, NumPy scalars, lists from JSON: the same config, so the same bits."""
     ranges = {"x": (-1.0, 1.0), "z": (0.0, 9.0), "n": (1, 1000, "log"), "c": (1.0, 9.0, "log")}
     space = Space(ranges | {"t": [(1, 2), (3, 4)]})
     one = {"x": 0.0, "z": 0.0, "n": 37, "c": 2.0, "t": (3, 4)}
@@ -339,8 +346,10 @@ def test_shorthand():
         (lambda: Float(0.0, 1.0, when=3), "when must be an expression in text"),
         (lambda: Space({"trial": 1}), "the name 'trial' is reserved"),
         (lambda: Space({"config": 1}), "the name 'config' is reserved"),
-        *((lambda name=name: Space({name: 1}), "without blanks, quotes, = and braces") for name in ("", "a b", "a\n", "'", '"')),
-        *((lambda name=name: Space({name: 1}), "without blanks, quotes, = and braces") for name in ("`", "a=b", "{a", "}", "\u2003")),
+        *(
+            (lambda name=name: Space({name: 1}), "without blanks, quotes, = and braces")
+            for name in ("", "a b", "a\n", "'", '"', "`", "a=b", "{a", "}", "\u2003")
+        ),
         (lambda: Space({3: 1}), "a parameter's name must be text, got 3"),
         (lambda: Space({}), "a space is a dict of at least one parameter"),
         (lambda: Space([("a", 1)]), "a space is a dict"),
@@ -445,7 +454,9 @@ def test_floats_come_back_short_and_within_bounds():
 
 def test_sampling_is_uniform_over_levels_and_log_uniform(rng):
     """Levels come equally often, log scales by decades, both when drawn at random and when picked from a list."""
-    space = Space({"c": list("abcd"), "o": Choice([1, 2, 3, 4, 5], ordered=True), "n": (1, 4), "lr": (1e-4, 1.0, "log")})
+    space = Space(
+        {"c": list("abcd"), "o": Choice([1, 2, 3, 4, 5], ordered=True), "n": (1, 4), "lr": (1e-4, 1.0, "log")}
+    )
     configs = space.decode(space.sample(20_000, rng))
     for name, count in (("c", 4), ("o", 5), ("n", 4)):
         shares = Counter(config[name] for config in configs).values()
@@ -460,10 +471,10 @@ def test_sampling_is_uniform_over_levels_and_log_uniform(rng):
 
 def test_rare_legal_configs_are_found(rng):
     """A small space is sampled even where one config in thousands is legal; a large one says that it can't be."""
-    rare = Space({name: (1, 25) for name in "abc"}, ["not (a == 7 and b == 3 and c in (1, 2))"])
+    rare = Space(dict.fromkeys("abc", (1, 25)), ["not (a == 7 and b == 3 and c in (1, 2))"])
     assert {tuple(c.values()) for c in rare.decode(rare.sample(500, rng))} == {(7, 3, 1), (7, 3, 2)}
     assert rare.complete({"c": 2}, rng) == {"a": 7, "b": 3, "c": 2}
-    with pytest.raises(ValueError, match="found no legal config with {'a': 8}"):
+    with pytest.raises(ValueError, match=r"found no legal config with \{'a': 8\}"):
         rare.complete({"a": 8}, rng)
     thin = Space({"x": (0.0, 1.0), "y": (0.0, 1.0)}, ["x < 0.999 or y < 0.99"])
     assert thin.legal(thin.sample(20, rng)).all()
@@ -499,7 +510,11 @@ def test_a_space_of_constants(rng):
     """It has one config, a row without columns."""
     space = Space({"a": 3, "b": Constant("x", when="a == 3"), "c": Constant("y", when="a == 4")})
     assert space.decode(space.sample(2, rng)) == [{"a": 3, "b": "x"}] * 2 and space.size == 1.0
-    assert space.enumerate().shape == (1, 0) and space.encode([{}] * 3).shape == (3, 0) and space.encode([]).shape == (0, 0)
+    assert (
+        space.enumerate().shape == (1, 0)
+        and space.encode([{}] * 3).shape == (3, 0)
+        and space.encode([]).shape == (0, 0)
+    )
     assert space.sample(0, rng).shape == (0, 0) and space.neighbours(np.empty(0), rng).shape == (0, 0)
 
 
@@ -577,7 +592,7 @@ def test_json_files(tmp_path, space):
     assert Space.load(path) == Space({"a": (0.0, 1.0), "b": ["x", None]}, ["a > 0.5"])
     for text, message in {
         '{"space": {"a": 1, "a": 2}}': "the name 'a' is there twice",
-        '{"parameters": [{"name": "a", "type": "int", "low": 1, "high": 2}, {"name": "a", "type": "constant", "value": 1}]}':
+        '{"parameters": [{"name": "a", "type": "constant", "value": 1}, {"name": "a", "type": "constant"}]}':
             "the parameter 'a' is there twice",
         '{"parameters": [{"name": "a", "type": "integer"}]}': "'a': a parameter in JSON is an object with a type",
         '{"parameters": [{"name": "a", "type": "int", "low": 1}]}': "'a': the key 'high' is missing",
@@ -589,7 +604,7 @@ def test_json_files(tmp_path, space):
         path.write_text(text)
         with pytest.raises(ValueError, match=message):
             Space.load(path)
-    with pytest.raises(ValueError, match="expected a .toml or .json file"):
+    with pytest.raises(ValueError, match=r"expected a \.toml or \.json file"):
         Space.load(tmp_path / "space.yaml")
 
 

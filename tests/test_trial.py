@@ -54,7 +54,13 @@ def test_times_count_over_all_starts():
 
 
 def test_rows_from_events():
-    events = [opened(), started(0), started(1), ended(1, 0.5), {"kind": "add", "id": 2, "config": {"x": 9}, "value": 0.1}]
+    events = [
+        opened(),
+        started(0),
+        started(1),
+        ended(1, 0.5),
+        {"kind": "add", "id": 2, "config": {"x": 9}, "value": 0.1},
+    ]
     rows = trials_of(events)
     assert [(row.id, row.state, row.value) for row in rows] == [
         (0, State.RUNNING, None), (1, State.DONE, 0.5), (2, State.DONE, 0.1)

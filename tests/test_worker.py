@@ -9,7 +9,7 @@ from mpibo.engine import messages
 from mpibo.engine.transport import Local
 from mpibo.trial import State, Trial
 
-OBJECTIVE = '''
+OBJECTIVE = """
 import ctypes, os, subprocess, sys, time, warnings
 
 def objective(do, trial):
@@ -73,7 +73,7 @@ def objective(do, trial):
     if do == "folder":
         (trial.folder / "model.txt").write_text("weights")
         return float(os.path.samefile(os.environ["MPIBO_FOLDER"], trial.folder))
-'''
+"""
 
 
 @pytest.fixture

@@ -75,7 +75,9 @@ def run(job: Job, settings: Settings, world: mpi.World | None) -> Finished:
         signals = stack.enter_context(Signals())
         workers = world.size - 1 if world else settings.workers or 1
         if world and settings.workers not in (None, workers):
-            log.warning("workers=%s is not used: the %d ranks of this job are %d workers", settings.workers, world.size, workers)
+            log.warning(
+                "workers=%s is not used: the %d ranks of this job are %d workers", settings.workers, world.size, workers
+            )
         proposer = Proposer(_search_setup(job, settings, workers))
         stack.callback(proposer.close)
         first = _first_word(proposer)
@@ -101,7 +103,8 @@ def run(job: Job, settings: Settings, world: mpi.World | None) -> Finished:
         stack.enter_context(transport)
         keeper = Keeper(lock, folder)
         manager = Manager(
-            limits, transport, Introduced(proposer, first), journal, _opening(job, settings, workers), signals.ended, keeper,
+            limits, transport, Introduced(proposer, first), journal, _opening(job, settings, workers),
+            signals.ended, keeper,
         )  # fmt: skip
         keeper.manager = manager
         keeper.write(None)
@@ -245,12 +248,16 @@ def check_same(events: list[Event], job: Job, settings: Settings) -> None:
     first = opens[0]
     where = "give a new folder with --out, or the settings of the first start"
     if first["space"] != json.loads(json.dumps(job.space)):
-        raise ValueError(f"the run in this folder searches another space ({_differs(first['space'], job.space)}); {where}")
+        raise ValueError(
+            f"the run in this folder searches another space ({_differs(first['space'], job.space)}); {where}"
+        )
     if first["settings"].get("maximize", False) != settings.maximize:
         sign = "maximises" if first["settings"].get("maximize") else "minimises"
         raise ValueError(f"the run in this folder {sign}; {where}")
     if first["settings"].get("seed", 0) != settings.seed:
-        raise ValueError(f"the run in this folder has seed {first['settings'].get('seed', 0)}, got {settings.seed}; {where}")
+        raise ValueError(
+            f"the run in this folder has seed {first['settings'].get('seed', 0)}, got {settings.seed}; {where}"
+        )
     last = opens[-1]
     if job.source and last.get("objective", {}).get("source") not in (None, job.source):
         log.warning("the objective's source has changed since the last start; older results are kept as they are")
@@ -300,9 +307,9 @@ def _search_setup(job: Job, settings: Settings, workers: int) -> dict[str, Any]:
 
 def _worker_setup(job: Job, settings: Settings, folder: Path, token: Path, threads: int) -> dict[str, Any]:
     return {
-        "objective": dict(job.objective), "fix": settings.fix, "folder": str(folder), "token": str(token), "argv": sys.argv,
-        "isolation": settings.isolation, "trial_timeout": settings.trial_timeout, "memory": settings.memory_per_worker,
-        "threads": threads, "path": _script_folder(),
+        "objective": dict(job.objective), "fix": settings.fix, "folder": str(folder), "token": str(token),
+        "argv": sys.argv, "isolation": settings.isolation, "trial_timeout": settings.trial_timeout,
+        "memory": settings.memory_per_worker, "threads": threads, "path": _script_folder(),
     }  # fmt: skip
 
 

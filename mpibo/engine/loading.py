@@ -1,4 +1,4 @@
-"""How an objective gets into its child: told by name where it has one, pickled where not, and held against the space."""
+"""How an objective gets into its child: by name where it has one, else pickled; and held against the space."""
 
 from __future__ import annotations
 
@@ -121,7 +121,10 @@ def parameters_of(objective: Objective) -> list[tuple[str, str, bool]]:
 
 
 def check_signature(
-    arguments: Sequence[tuple[str, str, bool]], space: Mapping[str, Any], fix: Iterable[str], name: str = "the objective"
+    arguments: Sequence[tuple[str, str, bool]],
+    space: Mapping[str, Any],
+    fix: Iterable[str],
+    name: str = "the objective",
 ) -> None:
     """Hold an objective's arguments against the space before the first trial.
 
@@ -180,7 +183,7 @@ def dump(value: Any) -> bytes:
 
     cached = type(functools.lru_cache(lambda: None))
 
-    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    class Pickler(cloudpickle.Pickler):
         def reducer_override(self, item: Any) -> Any:
             if type(item) is cached and _by_value(item):
                 return _cached, (item.__wrapped__, item.cache_parameters())
@@ -205,7 +208,7 @@ def _function(module: types.ModuleType, name: str, where: str) -> Objective:
     if not callable(function):
         found = [each for each, value in vars(module).items() if inspect.isfunction(value) and not each.startswith("_")]
         raise LookupError(f"{where} has no function {name!r}; it has {', '.join(found) or 'none'}")
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 def _load_file(path: str) -> types.ModuleType:
@@ -221,4 +224,6 @@ def _load_file(path: str) -> types.ModuleType:
 
 
 def _interactive(module: types.ModuleType) -> bool:
-    return hasattr(sys, "ps1") or "ipykernel" in sys.modules or Path(getattr(module, "__file__", "")).name.startswith("<")
+    return (
+        hasattr(sys, "ps1") or "ipykernel" in sys.modules or Path(getattr(module, "__file__", "")).name.startswith("<")
+    )

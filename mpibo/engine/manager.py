@@ -141,7 +141,9 @@ class Manager:
             self._first_failures = None
         self._journal.restart()
         self._commit({"kind": "open", **opening})
-        lost = [{"kind": "lost", "id": number, "why": "the run ended", "death": False} for number in self.ledger.running]
+        lost = [
+            {"kind": "lost", "id": number, "why": "the run ended", "death": False} for number in self.ledger.running
+        ]
         if lost:
             self._commit(*lost)
 
@@ -240,7 +242,10 @@ class Manager:
         )  # fmt: skip
 
     def _next(self, number: int) -> Trial | None:
-        if self.limits.max_trials is not None and self.ledger.configs + number - self.ledger.next_id >= self.limits.max_trials:
+        if (
+            self.limits.max_trials is not None
+            and self.ledger.configs + number - self.ledger.next_id >= self.limits.max_trials
+        ):
             return None
         while self._supply.waiting:
             proposal: Proposal = self._supply.waiting.popleft()
@@ -378,7 +383,9 @@ class Manager:
     def _close(self, ended: Ended) -> None:
         """Settle what still runs, close the journal's account, and let the workers go."""
         if ended.why == "target":
-            lines = [{"kind": "abandon", "id": number, "why": "the target was reached"} for number in self.ledger.running]
+            lines = [
+                {"kind": "abandon", "id": number, "why": "the target was reached"} for number in self.ledger.running
+            ]
         else:
             lines = [{"kind": "lost", "id": number, "why": f"the run ended: {ended.why}", "death": False}
                      for number in self.ledger.running]  # fmt: skip

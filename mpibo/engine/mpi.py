@@ -26,6 +26,8 @@ from mpibo.engine.worker import Worker
 log = logging.getLogger("mpibo")
 
 LONGEST_PAUSE = 5e-3
+ALERT_PAUSE = 5e-4  # of the manager, and of a worker that has just become idle: someone waits for it
+ALERT = 1.0  # seconds that an idle worker stays alert
 MANAGER_LEASE = 15 * 60.0  # seconds of silence after which a worker takes the manager for dead
 FAREWELL = 10.0  # seconds that rank 0 waits at its end for the workers to take their leave
 
@@ -169,13 +171,16 @@ class Rank:
         self._worker = Worker(world.rank, setup, lambda message: self._line.send(0, message))
         self._token = setup.get("token")
         self._heard = time.monotonic()
+        self._freed = time.monotonic()
 
     def serve(self) -> None:
         """Serve until the manager says ``quit``, or is gone."""
         worker = self._worker
         if self._token and not _seen(self._token):
             host = os.uname().nodename
-            line = f"worker {worker.number} on {host} does not see the run folder {os.path.dirname(self._token)}; it must "
+            line = (
+                f"worker {worker.number} on {host} does not see the run folder {os.path.dirname(self._token)}; it must "
+            )
             line += "be on a file system that all nodes share"
             self._line.send(0, {"kind": "broken", "line": line, "error": line})
         else:
@@ -193,7 +198,10 @@ class Rank:
             if ready or time.monotonic() >= worker.wake():
                 worker.step()
                 pause = 1e-6
-            pause = min(2 * pause, LONGEST_PAUSE)
+            if worker.busy:
+                self._freed = now
+            alert = not worker.busy and now - self._freed < ALERT
+            pause = min(2 * pause, ALERT_PAUSE if alert else LONGEST_PAUSE)
             if now - self._heard > MANAGER_LEASE or self._signals.overdue():
                 worker.close()
                 sys.stderr.flush()
@@ -286,7 +294,7 @@ class MPITransport:
             if select.select(self.wakeups, [], [], min(self._pause, left))[0]:
                 self._pause = 1e-6
                 return None
-            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            self._pause = min(2 * self._pause, ALERT_PAUSE)
 
 
 def _seen(token: str, patience: float = 5.0) -> bool:
@@ -308,5 +316,3 @@ def _library(MPI: Any) -> str:
 def _finalize(MPI: Any) -> None:
     if not MPI.Is_finalized():
         MPI.Finalize()
-
-

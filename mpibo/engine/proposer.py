@@ -79,7 +79,9 @@ class Inline:
         cost: Seconds that an answer takes, from its ``ask`` event.
     """
 
-    def __init__(self, search: Any, now: Callable[[], float], cost: Callable[[Event], float] = lambda event: 0.0) -> None:
+    def __init__(
+        self, search: Any, now: Callable[[], float], cost: Callable[[Event], float] = lambda event: 0.0
+    ) -> None:
         self._search = search
         self._now = now
         self._cost = cost

@@ -52,7 +52,9 @@ class Evaluator:
 
         def emit(report: dict[str, Any]) -> None:
             if len(json.dumps(report)) > METRICS_BYTES:
-                raise ValueError(f"a report may take {METRICS_BYTES} bytes, this one takes more (step {report['step']})")
+                raise ValueError(
+                    f"a report may take {METRICS_BYTES} bytes, this one takes more (step {report['step']})"
+                )
             self._emit({"kind": "report", "id": number, "points": [report]})
 
         trial = RunningTrial(
@@ -72,7 +74,9 @@ class Evaluator:
         except Stopped:
             return Outcome(State.STOPPED, trial.last, duration=time.perf_counter() - began)
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # the one broad catch: a crash becomes an outcome
-            return Outcome(State.FAILED, reason=reason_of(error), error=told(error), duration=time.perf_counter() - began)
+            return Outcome(
+                State.FAILED, reason=reason_of(error), error=told(error), duration=time.perf_counter() - began
+            )
 
 
 def reason_of(error: BaseException) -> str:

@@ -32,7 +32,9 @@ class Seeds(importlib.abc.MetaPathFinder):
             if name in sys.modules:
                 seeder(sys.modules[name], seed)
 
-    def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         """The spec of a library that we seed, its loader wrapped so that it is seeded right after its import."""
         if name not in SEEDERS:
             return None

@@ -205,7 +205,9 @@ class Worker:
             self._looked = now
             used = resident(self._child.pid)
             if used > memory and not self._killed:
-                self._stop_child("memory", f"the trial took {used / 2**20:.0f} MB, its limit is {memory / 2**20:.0f} MB")
+                self._stop_child(
+                    "memory", f"the trial took {used / 2**20:.0f} MB, its limit is {memory / 2**20:.0f} MB"
+                )
 
     def _stop_child(self, reason: str, why: str) -> None:
         where = f"(worker {self.number} on {socket.gethostname()})"
@@ -233,7 +235,7 @@ class Worker:
     def _report(self, points: list[dict[str, Any]]) -> None:
         self._points.extend(points)
         if len(self._points) > POINTS:
-            del self._points[: -POINTS : 2]
+            del self._points[:-POINTS:2]
         if self._now() >= self._reported + MERGE:
             self._flush()
 

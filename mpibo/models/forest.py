@@ -66,6 +66,10 @@ class Forest:
         self.work = work
         self.ring: deque[Tree] = deque(maxlen=trees)  # oldest first
 
+    def prepare(self) -> None:
+        """Import what a fit needs (about 1 s), with no other effect."""
+        import sklearn.tree  # noqa: F401
+
     def fit(self, X: Array, y: Array, rng: np.random.Generator) -> None:
         """Replace the oldest trees by trees on all of ``X (n, d)`` and ``y (n,)``, |y| < 1e150.
 

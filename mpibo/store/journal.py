@@ -65,7 +65,9 @@ def parse(data: bytes, where: object = NAME) -> Contents:
     """
     lines = data.splitlines(keepends=True)
     events = [event_of(line) for line in lines]
-    whole = [event or event_of(line[max(0, line.rfind(b'{"n": ')) :]) for event, line in zip(events, lines, strict=True)]
+    whole = [
+        event or event_of(line[max(0, line.rfind(b'{"n": ')) :]) for event, line in zip(events, lines, strict=True)
+    ]
     synced = max((event["synced"] for event in whole if event), default=0)  # also behind a newline that was lost
     good: list[Event] = []
     for number, event in enumerate(events, start=1):

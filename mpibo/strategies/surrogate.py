@@ -41,13 +41,18 @@ class Surrogate:
         self._design: Random | LatinHypercube | Sobol | None = None
 
     def design(self, trials: Trials, n: int, rng: np.random.Generator) -> list[Proposal] | None:
-        """The answer as long as too few results are in (none without any value); then None."""
+        """The answer as long as too few results are in (none without any value), or no fit is wanted and there is none to
+        fall back on; then None."""
         needed = max(10, 2 * axes(trials.space)) if self.n_initial is None else self.n_initial
-        if len(self.results(trials)[1]) >= needed:
+        if len(self.results(trials)[1]) >= needed and (trials.fit or self.forest.ring):
             return None
         if self._design is None:
             self._design = _design(self.initial, needed)
         return self._design.propose(trials, n, rng)
+
+    def prepare(self) -> None:
+        """Load what a fit needs, so that the first one does not wait for it."""
+        self.forest.prepare()
 
     def results(self, trials: Trials) -> tuple[Array, Array]:
         """What the model is fitted to: ``(m, d)`` points and ``(m,)`` values to minimise."""
@@ -55,8 +60,8 @@ class Surrogate:
         return X, np.clip(y, -HUGE, HUGE)
 
     def fitted(self, trials: Trials, rng: np.random.Generator) -> Forest:
-        """The forest, fitted to the newest results if this ask wants that or if there was no fit before."""
-        if trials.fit or not self.forest.ring:
+        """The forest, fitted to the newest results if this ask wants that."""
+        if trials.fit:
             self.forest.fit(*self.results(trials), rng)
         return self.forest
 

@@ -31,6 +31,10 @@ class Thompson:
         self._surrogate = Surrogate(model, n_initial, initial, candidates)
         self._distinct = Distinct()
 
+    def prepare(self) -> None:
+        """Load the model's libraries; the engine calls it beside the first answers."""
+        self._surrogate.prepare()
+
     def propose(self, trials: Trials, n: int, rng: np.random.Generator) -> list[Proposal]:
         """At most ``n`` new configs; none when the space is exhausted."""
         design = self._surrogate.design(trials, n, rng)
