@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mpibo.engine import launch, loading, mpi
+from mpibo.report.notebook import NotebookLine, in_notebook
 from mpibo.settings import Settings, settings_from
 from mpibo.store.journal import read
 from mpibo.trial import Trial, trials_of
@@ -85,7 +86,10 @@ def minimize(function: Callable[..., Any], space: Any, **settings: Any) -> Resul
     checked = settings_from({"maximize": bool(settings.pop("maximize", False))}, settings)
     require_end(checked)
     job = _job(function, space, checked, strategy)
-    finished = launch.run(job, checked, world)
+    notebook = checked.progress == "auto" and in_notebook()
+    if notebook:
+        checked = dataclasses.replace(checked, progress="none")
+    finished = launch.run(job, checked, world, NotebookLine if notebook else None)
     ended = finished.ended
     if ended.why == "SIGINT":
         raise KeyboardInterrupt

@@ -146,8 +146,6 @@ def run(argv: Sequence[str], prog: str = "mpibo run") -> int:
         if not builtin:
             raise ValueError("when is the search to end? give --max-trials, --walltime or --target")
         settings = settings_from(settings.plain(), {"max_trials": TRIALS_OF_A_BUILT_IN})
-    if settings.progress != "none":
-        print(f"{name}: {'maximise' if settings.maximize else 'minimise'} over\n{found['text']}", flush=True)
     job = launch.Job(name, description, found["space"], found["source"], None, found["text"])
     finished = launch.run(job, settings, world)
     ended = finished.ended

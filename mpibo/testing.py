@@ -67,7 +67,8 @@ def mixed_space() -> Space:
 def small_space() -> Space:
     """Twelve combinations, of which seven are different legal configs."""
     return Space(
-        {"a": (1, 3), "b": ["x", "y"], "c": Choice([False, True], when="b == 'y'")}, forbid=["a == 2 and b == 'x' or a == 3 and c"]
+        {"a": (1, 3), "b": ["x", "y"], "c": Choice([False, True], when="b == 'y'")},
+        forbid=["a == 2 and b == 'x' or a == 3 and c"],
     )
 
 
@@ -267,7 +268,16 @@ CHECKS: tuple[Callable[[Maker], None], ...] = (
 
 def _columns(trials: Trials) -> list[Any]:
     """All that a strategy can see of a table, as values to compare."""
-    arrays = (trials.X, trials.y, trials.state, trials.budget, trials.order, trials.origin, trials.waiting, trials.pending)
+    arrays = (
+        trials.X,
+        trials.y,
+        trials.state,
+        trials.budget,
+        trials.order,
+        trials.origin,
+        trials.waiting,
+        trials.pending,
+    )
     return [trials.n, trials.asked, trials.fit, set(trials.taken), *(array.tobytes() for array in arrays)]
 
 

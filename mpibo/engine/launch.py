@@ -11,7 +11,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -65,8 +65,16 @@ class Finished:
     ended: Ended
 
 
-def run(job: Job, settings: Settings, world: mpi.World | None) -> Finished:
+def run(
+    job: Job, settings: Settings, world: mpi.World | None, also_show: Callable[[Path], Callable[[], None]] | None = None
+) -> Finished:
     """Run a search to its end. Rank 0 alone calls this.
+
+    Args:
+        job: What is searched.
+        settings: The settings.
+        world: The ranks; None without MPI.
+        also_show: A view besides the scribe's: gets the run folder, gives what ends it.
 
     Raises:
         ValueError: Bad input: a folder that holds another search, a method that is none, limits that are reached.
@@ -92,8 +100,11 @@ def run(job: Job, settings: Settings, world: mpi.World | None) -> Finished:
         token = folder / ".seen"
         token.touch()
         sync_folder(folder)
+        if settings.progress != "none":
+            print(f"{job.name}: {'maximise' if settings.maximize else 'minimise'} over\n{job.text}", flush=True)
         if fresh:
             log.info("run folder %s", folder)
+        _say_cores(world)
 
         limits = Limits(
             settings.max_trials, settings.walltime, settings.target, settings.maximize, settings.seed, settings.attempts
@@ -109,6 +120,8 @@ def run(job: Job, settings: Settings, world: mpi.World | None) -> Finished:
         keeper.manager = manager
         keeper.write(None)
         stack.callback(write_last_views := Views(folder, settings.progress))
+        if also_show:
+            stack.callback(also_show(folder))
         ended = Ended("error", 1, "the manager failed")
         try:
             ended = manager.run()
@@ -119,6 +132,12 @@ def run(job: Job, settings: Settings, world: mpi.World | None) -> Finished:
             write_last_views()
             keeper.write(ended)
     return Finished(folder, ended)
+
+
+def _say_cores(world: mpi.World | None) -> None:
+    cores = len(os.sched_getaffinity(0))
+    if world and cores < 2:
+        log.info("rank 0 is bound to %d core; its message loop and its model share it", cores)
 
 
 class Introduced:
