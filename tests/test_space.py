@@ -295,8 +295,8 @@ def test_the_objective_gets_that_very_object(rng):
 def test_shorthand():
     """Tuples are ranges, lists choices, plain values constants; NumPy scalars count as numbers."""
     short = {
-        "a": (0.0, 1), "b": (1, 6), "c": (1e-5, 1e-1, "log"), "d": (1, 64, "log"), "e": ["x", None], "f": "x", "g": None,
-        "h": (np.float64(0), np.int64(1)), "i": (np.int64(2), np.int64(4)), "j": False,
+        "a": (0.0, 1), "b": (1, 6), "c": (1e-5, 1e-1, "log"), "d": (1, 64, "log"), "e": ["x", None], "f": "x",
+        "g": None, "h": (np.float64(0), np.int64(1)), "i": (np.int64(2), np.int64(4)), "j": False,
     }  # fmt: skip
     long = {
         "a": Float(0.0, 1.0), "b": Int(1, 6), "c": Float(1e-5, 1e-1, log=True), "d": Int(1, 64, log=True),

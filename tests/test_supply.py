@@ -58,6 +58,14 @@ def test_short_evaluations_never_wait():
     assert request.count >= 100 * 0.01 / 0.1
 
 
+def test_short_of_proposals_the_stock_is_built_up_beside_the_idle_workers():
+    """An answer of 3 % of an evaluation: the worker that waits for it is the last one to wait."""
+    supply = learned(7, typical=1.0, fit=0.03)
+    supply.ended(1.0)
+    request = supply.wanted(idle=1, left=100)
+    assert request.count >= 2
+
+
 def test_a_dear_fit_is_bridged_by_the_last_model():
     supply = learned(64, typical=1.0, fit=0.5, look=0.002)
     supply.ended(1.0)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from mpibo.trial import Proposal
 
 SHARE = 0.01  # of a typical evaluation that a worker may wait for a newer model
-MARGIN = 1.5  # on the number of starts expected during an answer
+MARGIN = 3.0  # standard deviations on the number of starts expected during an answer
 SHORTEST = 0.02  # seconds; to keep workers busy with shorter evaluations is not worth an older model
 CHEAPER = 4.0  # a fit this many times dearer than a look at the last model is bridged by one
 
@@ -84,13 +84,13 @@ class Supply:
         fit = self.prepared and self._news
         if self.on_demand(fit):
             return Request(min(idle, left), fit, ()) if idle else None
-        need = self._starts_during(True)
+        need = self._starts_during(True) + idle
         have = len(self.waiting)
-        short = min(max(need, idle) - have, left - have)
+        short = min(need - have, left - have)
         dear = True in self._cost and False in self._cost and self._cost[True] > CHEAPER * self._cost[False]
         if fit and not (dear and short > 0):
             keep = tuple(self.waiting)[:need]
-            count = min(max(need, idle), left - len(keep))
+            count = min(need, left - len(keep))
             return Request(count, True, keep) if count > 0 else None
         return Request(short, False, tuple(self.waiting)) if short > 0 else None
 
@@ -111,7 +111,8 @@ class Supply:
         assert self.asked is not None and self._request is not None
         spent = now - self.asked
         fit = self._request.fit
-        self._cost[fit] = spent if fit not in self._cost else 0.7 * self._cost[fit] + 0.3 * spent
+        known = self._cost.get(fit, spent)
+        self._cost[fit] = known + (0.5 if spent > known else 0.1) * (spent - known)  # rather too high than too low
         before = len(self.waiting)
         self.waiting.extend(proposals)
         self._dry = len(self.waiting) == before and not (self._news and self.prepared)
@@ -129,4 +130,5 @@ class Supply:
         """Starts to expect while an answer is made, with a margin."""
         if self.typical is None or fit not in self._cost:
             return self.workers
-        return max(1, math.ceil(MARGIN * self.workers * self._cost[fit] / max(self.typical, SHORTEST)))
+        expected = self.workers * self._cost[fit] / max(self.typical, SHORTEST)
+        return max(1, math.ceil(expected + MARGIN * math.sqrt(expected)))

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
+from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -192,13 +193,16 @@ def to_configspace(space: Space) -> ConfigurationSpace:
             raise ValueError(f"ConfigSpace cannot say parameter {name!r}: {_line(error)}") from None
     result = cs.ConfigurationSpace()
     items: list[Any] = list(made.values())
+    said: list[tuple[Tree, Any]] = []
     try:
         for name, tree in space.conditions.items():
             where, speaker = f"when of {name!r}", _Speaker(space, made, made[name])
             reduced = speaker.reduce(tree)
             if reduced == Fixed(False):
                 raise ValueError("it is never true")
-            items += [] if reduced == Fixed(True) else [speaker.say(reduced)]
+            if reduced != Fixed(True):
+                said.append((reduced, _told_apart(reduced, speaker.say(reduced), said)))
+        items += [condition for _, condition in said]
         for i, tree in enumerate(space.forbidden):
             where, speaker = f"forbid[{i}]", _Speaker(space, made, None)
             reduced = speaker.reduce(tree)  # never all true: the space has a legal config
@@ -208,6 +212,20 @@ def to_configspace(space: Space) -> ConfigurationSpace:
     except (TypeError, ValueError, AssertionError) as error:
         raise ValueError(f"ConfigSpace cannot say {where}: {_line(error)}") from None
     return result
+
+
+def _told_apart(tree: Tree, condition: Any, said: Sequence[tuple[Tree, Any]]) -> Any:
+    """The condition, its last part repeated until ConfigSpace does not take it for another one.
+
+    ConfigSpace evaluates equivalent conditions of several children once, and takes two conjunctions for equivalent when
+    they have as many parts and each of the one is in the other: ``a == 1 and b == 2`` and ``a == 1 or b == 2`` are.
+    """
+    others = [other for known, other in said if known != tree]
+    while any(
+        one.equivalent_condition_on_parent(two) for other in others for one, two in permutations((condition, other))
+    ):
+        condition = type(condition)(*condition.components, condition.components[-1])
+    return condition
 
 
 def _legal_defaults(space: Space) -> dict[str, Any]:
