@@ -92,13 +92,13 @@ def start_up(quick: bool) -> Iterator[Figure]:
     yield Figure("start-up: launch to first evaluation", first, "s", 2.0, load=load)
     yield Figure("start-up: launch to every worker's first", every, "s", load=load)
     yield Figure("start-up: bare mpi4py, to first message", floor, "s", load=load, note="the floor")
-    yield Figure("last result to mpirun's exit", leave, "s", load=load, note="CSV and HDF5 written")
+    yield Figure("last result to mpirun's exit", leave, "s", load=load, note="the views are written")
 
 
 def utilisation(quick: bool) -> Iterator[Figure]:
-    """Share of time that seven workers spend in the objective, from the first start to the last end."""
-    cases = [(1.0, 8 if quick else 40, 0.97), (0.1, 40 if quick else 150, 0.85)]
-    for seconds, each, limit in cases:
+    """Share of their time that seven workers spend in the objective."""
+    limits = {1.0: 97.0, 0.1: 85.0}
+    for seconds, each in (1.0, 20 if quick else 40), (0.1, 100 if quick else 150):
         for method in METHODS:
             load = os.getloadavg()[0]
             shares = []
@@ -106,24 +106,27 @@ def utilisation(quick: bool) -> Iterator[Figure]:
                 made = run("nap", "--fix", f"seconds={seconds}", "--method", method, "--seed", str(seed),
                            "--max-trials", str(each * WORKERS))  # fmt: skip
                 shares.append(busy(made))
-            worst = min(shares, key=lambda share: share["whole"])
-            fed = statistics.median(share["fed"] for share in shares)
-            note = (f"{100 * fed:.1f} % without the tail; {sum(share['repeated'] for share in shares):.0f} duplicates; "
-                    f"worst run: {1e3 * worst['begin']:.0f} ms from the first start line to the objective, "
-                    f"{number(worst['between'])} ms between trials (99th percentile {number(worst['p99'])}, "
-                    f"longest {number(worst['longest'])})")  # fmt: skip
-            whole = [100 * share["whole"] for share in shares]
-            yield Figure(f"utilisation {WORKERS} x {seconds:g} s, {method}", whole, "%", 100 * limit, True, note, load)
+            name, limit = f"utilisation {WORKERS} x {seconds:g} s, {method}", limits[seconds]
+            between, p99, longest, begin = (
+                number(statistics.median(share[which] for share in shares))
+                for which in ("between", "p99", "longest", "begin")
+            )
+            repeated = sum(int(share["repeated"]) for share in shares)
+            note = f"{between} ms between trials (99th percentile {p99}, longest {longest}); {repeated} duplicates"
+            yield Figure(name, [share["steady"] for share in shares], "%", limit, True, note, load)
+            note = f"{begin} ms from a worker's first start line to its objective"
+            whole = [share["whole"] for share in shares]
+            yield Figure(f"{name}, start and tail too", whole, "%", limit, True, note, load)
 
 
 def busy(made: Run) -> dict[str, float]:
     """Where the workers' time went, from the journal.
 
     Returns:
-        ``whole`` and ``fed``: the busy share up to the last end, and up to the last start (while there was work for
-        all); ``repeated``: configs started twice; ``begin``: mean seconds from a worker's first start line to its
-        objective's begin; ``between``, ``p99``, ``longest``: milliseconds between two evaluations of a worker, the
-        median, the 99th percentile and the maximum.
+        ``whole``: the busy share in percent, from the first start line to the last end; ``steady``: that between the
+        last worker's first objective and the last start line, while there was work for all; ``repeated``: configs
+        started twice; and milliseconds: ``begin``, mean from a worker's first start line to its objective's begin;
+        ``between``, ``p99``, ``longest``: from an evaluation of a worker to its next, median, 99th percentile, maximum.
     """
     starts = {event["id"]: event for event in made.of("start")}
     ends = {event["id"]: event for event in made.of("end")}
@@ -131,20 +134,21 @@ def busy(made: Run) -> dict[str, float]:
         raise RuntimeError("not every trial is DONE")
     spans: dict[int, list[tuple[float, float]]] = defaultdict(list)  # of its trials, by worker
     first: dict[int, float] = {}
-    for number, event in starts.items():
-        end = ends[number]
+    for trial, event in starts.items():
+        end = ends[trial]
         spans[event["worker"]].append((end["t"] - end["duration"], end["t"]))
         first.setdefault(event["worker"], event["t"])
-    begin, fed = min(first.values()), max(event["t"] for event in starts.values())
     everything = [span for each in spans.values() for span in each]
-    last = max(b for _, b in everything)
+    begin, last = min(first.values()), max(b for _, b in everything)
+    loaded, fed = max(min(each)[0] for each in spans.values()), max(event["t"] for event in starts.values())
+    inside = sum(max(0.0, min(b, fed) - max(a, loaded)) for a, b in everything)
     gaps = sorted(1e3 * (b[0] - a[1]) for each in spans.values() for a, b in itertools.pairwise(sorted(each)))
     configs = [text(event["config"]) for event in starts.values()]
     return {
-        "whole": sum(b - a for a, b in everything) / (WORKERS * (last - begin)),
-        "fed": sum(min(b, fed) - a for a, b in everything if a < fed) / (WORKERS * (fed - begin)),
+        "whole": 100 * sum(b - a for a, b in everything) / (WORKERS * (last - begin)),
+        "steady": 100 * inside / (WORKERS * (fed - loaded)) if fed > loaded else math.nan,
         "repeated": len(configs) - len(set(configs)),
-        "begin": statistics.mean(min(spans[worker])[0] - t for worker, t in first.items()),
+        "begin": 1e3 * statistics.mean(min(spans[worker])[0] - t for worker, t in first.items()),
         "between": statistics.median(gaps),
         "p99": gaps[int(0.99 * len(gaps))],
         "longest": gaps[-1],
@@ -174,7 +178,7 @@ def round_trips(quick: bool) -> Iterator[Figure]:
 
 def rate(made: Run) -> float:
     """Ends a second, without the first tenth."""
-    times = [event["t"] for event in made.of("end")]
+    times: list[float] = [event["t"] for event in made.of("end")]
     skip = len(times) // 10
     return (len(times) - skip - 1) / (times[-1] - times[skip])
 

@@ -45,7 +45,7 @@ def nap(config: dict[str, Any], *, seconds: float = 1.0, spread: float = 0.5, st
 def at_once(config: dict[str, Any]) -> float:
     """A bowl whose place depends on the choice."""
     centre = {"a": 0.2, "b": 0.5, "c": 0.7}[config["kind"]]
-    bowl = sum((config[f"x{i}"] - centre) ** 2 for i in range(1, 5))
+    bowl: float = sum((config[f"x{i}"] - centre) ** 2 for i in range(1, 5))
     return bowl + 0.1 * (math.log10(config["rate"]) + 3) ** 2
 
 

@@ -160,6 +160,12 @@ def test_exit_code_1_when_no_trial_has_a_value(tmp_path, ranks):
     assert all(trial.state in (State.FAILED, State.LOST) for trial in mpibo.load(tmp_path / "run").trials)
 
 
+def open_mpi():
+    """Whether the launcher of these tests is Open MPI's."""
+    told = subprocess.run([MPIRUN, "--version"], env=ENVIRONMENT, capture_output=True, text=True)
+    return "Open MPI" in told.stdout or "open-mpi" in told.stdout
+
+
 def _children(pid):
     """All living descendants of a process, by id and start time, so that a reused id is told apart."""
     found, todo = {}, [pid]
@@ -202,7 +208,11 @@ def test_a_signal_ends_the_run_in_order(tmp_path, ranks, number, code):
     assert len(family) >= 3
     run.send_signal(number)
     output, _ = run.communicate(timeout=60)
-    assert run.returncode == code, output
+    if ranks and open_mpi():  # its mpirun sends SIGTERM for SIGINT, a SIGKILL a second later, and always gives 1
+        number, code = signal.SIGTERM, 75
+        assert run.returncode == 1, output
+    else:
+        assert run.returncode == code, output
     status = json.loads((tmp_path / "run" / "status.json").read_text())
     assert status["why_ended"] == number.name and status["exit_code"] == code
     events = read(tmp_path / "run").events
@@ -211,7 +221,7 @@ def test_a_signal_ends_the_run_in_order(tmp_path, ranks, number, code):
     while _alive(family) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert _alive(family) == []
-    assert not (tmp_path / "run" / "run.lock").exists()
+    assert (ranks and open_mpi()) or not (tmp_path / "run" / "run.lock").exists()
 
     before = mpibo.load(tmp_path / "run").trials
     more = len([trial for trial in before if trial.retry_of is None]) + 3
@@ -238,12 +248,12 @@ def test_a_signal_ends_the_run_in_order(tmp_path, ranks, number, code):
 @pytest.mark.mpi
 def test_a_launcher_that_does_not_match_is_refused(tmp_path):
     """The launcher says that there are 4 ranks, the library sees one: one line, code 2, no search."""
+    if open_mpi():
+        pytest.skip("these variables are Open MPI's own")
     done = subprocess.run(
         command("run", "synthetic:branin"), cwd=tmp_path, capture_output=True, text=True, timeout=60,
         env=ENVIRONMENT | {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "0"},
     )  # fmt: skip
-    if "openmpi" in MPIRUN:
-        pytest.skip("these variables are Open MPI's own")
     assert done.returncode == 2 and "sees only one" in done.stderr
     assert not (tmp_path / "runs").exists()
 

@@ -10,15 +10,15 @@ from mpibo.space import Space
 Array = NDArray[np.float64]
 
 BEST = 5  # observed points around which half of the candidates lie
-RESAMPLE = 0.2  # chance that a local candidate draws a parameter with levels anew
+ANEW = 0.5  # share of the moves of a number with steps that draw it anew
 
 
 def candidates(space: Space, X: Array, y: Array, n: int, rng: np.random.Generator) -> Array:
     """Half drawn from the whole space, half around the best observed points.
 
-    A local candidate moves all numbers of one of the five best points by normal steps, whose standard deviation (the
-    same for all) is 10^U(-2.3, -0.5) of the range. Choices, and numbers with steps, are also drawn anew with
-    probability 0.2 each, and what was inactive in that point always.
+    A local candidate is one of the five best points with a share 10^U(-1, 0) of its parameters moved, at least one.
+    Numbers move by normal steps whose standard deviation is 10^U(-2.3, -0.5) of the range; half of the moves of a
+    number with steps, and all of a choice, draw it anew, and so does whatever was inactive in that point.
 
     Args:
         space: The search space.
@@ -42,16 +42,26 @@ def around(space: Space, best: Array, n: int, rng: np.random.Generator) -> Array
     """``(n, d)`` moves away from random rows of ``best (m, d)``, not yet snapped to what a config can have."""
     centre = best[rng.integers(len(best), size=n)]
     std = 10 ** rng.uniform(-2.3, -0.5, size=(n, 1))
-    moved = np.clip(centre + std * rng.standard_normal(centre.shape), 0.0, 1.0)
+    stepped = np.clip(centre + std * rng.standard_normal(centre.shape), 0.0, 1.0)
     fresh = rng.random(centre.shape)  # of a one-hot group the largest wins: each level alike
-    for k, parameter in enumerate(space.parameters.values()):
-        columns = [i for i, column in enumerate(space.columns) if column.index == k]
-        if not columns:
-            continue
-        onehot = space.columns[columns[0]].kind == "onehot"
-        anew = rng.random(n) < (RESAMPLE if parameter.count is not None else 0.0)
-        if space.columns[columns[-1]].kind == "activity":
-            anew |= centre[:, columns.pop()] == 0.0
-        kept = centre if onehot else moved
-        moved[:, columns] = np.where(anew[:, None], fresh[:, columns], kept[:, columns])
+    parameters = list(space.parameters.values())
+    columns: list[list[int]] = [[] for _ in parameters]
+    for i, column in enumerate(space.columns):
+        columns[column.index].append(i)
+    free = np.array([k for k, own in enumerate(columns) if own])
+    moves = rng.random((n, len(parameters))) < 10 ** rng.uniform(-1.0, 0.0, size=(n, 1))
+    moves[np.arange(n), free[rng.integers(len(free), size=n)]] = True
+    dice = rng.random(moves.shape)
+    moved = centre.copy()
+    for k in free:
+        own = columns[k]
+        if space.columns[own[0]].kind == "onehot":
+            anew = moves[:, k]
+        else:
+            anew = moves[:, k] & (dice[:, k] < ANEW) & (parameters[k].count is not None)
+        if space.columns[own[-1]].kind == "activity":
+            anew = anew | (centre[:, own[-1]] == 0.0)
+        step = moves[:, k] & ~anew
+        moved[np.ix_(step, own)] = stepped[np.ix_(step, own)]
+        moved[np.ix_(anew, own)] = fresh[np.ix_(anew, own)]
     return moved

@@ -129,8 +129,8 @@ def run(
             if world:
                 world.damaged = world.damaged or manager.damaged
             journal.sync()
+            keeper.write(ended)  # before the views: a launcher that was told to end may leave us a second
             write_last_views()
-            keeper.write(ended)
     return Finished(folder, ended)
 
 

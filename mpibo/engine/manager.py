@@ -21,7 +21,7 @@ from mpibo.trial import Event, Ledger, Outcome, Proposal, State, Trial, end_even
 log = logging.getLogger("mpibo")
 
 LEASE = 60.0  # seconds of silence after which a worker is taken for dead
-TICK = 0.2  # seconds between looks at signals and limits
+TICK = 0.1  # seconds between looks at signals and limits
 PROPOSER_STARTS = 3  # in a row without an answer between
 RECENT = 4096  # started configs remembered against a second start
 
