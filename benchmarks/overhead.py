@@ -82,17 +82,19 @@ def start_up(quick: bool) -> Iterator[Figure]:
     """Launch to the first evaluation, and to that of the last worker; beside it the launch of a bare mpi4py program."""
     run("nap", "--fix", "seconds=0.01", "--max-trials", str(WORKERS))  # fills the caches of files and bytecode
     load = os.getloadavg()[0]
-    first, every, leave, floor = [], [], [], []
+    first, every, leave, floor, spent = [], [], [], [], []
     for _ in range(3 if quick else 9):
         made = run("nap", "--max-trials", str(2 * WORKERS))
         first.append(min(made.stamps) - made.launched)
         every.append(max(made.stamps) - made.launched)
         leave.append(made.gone - made.opened - made.of("end")[-1]["t"])
+        spent.append(made.cpu)
         floor.append(bare(0.1)["started"])
     yield Figure("start-up: launch to first evaluation", first, "s", 2.0, load=load)
     yield Figure("start-up: launch to every worker's first", every, "s", load=load)
     yield Figure("start-up: bare mpi4py, to first message", floor, "s", load=load, note="the floor")
     yield Figure("last result to mpirun's exit", leave, "s", load=load, note="the views are written")
+    yield Figure("CPU of such a run, all processes", spent, "s", load=load, note=f"{2 * WORKERS} trials that sleep")
 
 
 def utilisation(quick: bool) -> Iterator[Figure]:

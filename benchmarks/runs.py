@@ -9,6 +9,7 @@ import json
 import math
 import os
 import random
+import resource
 import subprocess
 import sys
 import tempfile
@@ -51,10 +52,11 @@ def at_once(config: dict[str, Any]) -> float:
 
 @dataclass
 class Run:
-    """A run that has ended: when it was launched and gone (time of day), its events and stamps, what was seen."""
+    """A run that has ended: launched and gone (time of day), CPU seconds of all its processes, and what was seen."""
 
     launched: float
     gone: float
+    cpu: float
     events: list[dict[str, Any]]
     stamps: list[float]
     seen: list[Any]
@@ -90,16 +92,18 @@ def run(objective: str, *flags: str, look: Callable[[int], Any] | None = None, e
         command = [*LAUNCH, "-m", "mpibo.run", f"{HERE}:{objective}", "--out", str(folder / "run"), *fixed, *flags]
         seen: list[Any] = []
         with open(folder / "output", "wb") as output:
+            before = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
             launched = time.time()
             process = subprocess.Popen(command, cwd=folder, env=OPEN_MPI | os.environ, stdin=subprocess.DEVNULL,
                                        stdout=output, stderr=subprocess.STDOUT)  # fmt: skip
             code = wait(process, look, every, seen)
             gone = time.time()
+            cpu = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - before
         if code:
             said = (folder / "output").read_text(errors="replace")[-2000:]
             raise RuntimeError(f"{' '.join(command)} ended with code {code}:\n{said}")
         times = [float(each.read_text()) for each in stamps.iterdir()]
-        return Run(launched, gone, read(folder / "run").events, times, seen)
+        return Run(launched, gone, cpu, read(folder / "run").events, times, seen)
 
 
 def wait(process: subprocess.Popen[Any], look: Callable[[int], Any] | None, every: float, seen: list[Any]) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from mpibo.engine import messages
+from mpibo.engine.log import path_of, printed_by
 from mpibo.engine.probe import Probe
 from mpibo.engine.transport import Local
 from mpibo.run import Parser, describe, from_flags, parser, split_command
 from mpibo.settings import load_toml, settings_from
 from mpibo.store.journal import read
 from mpibo.trial import State, Trial, trial_seed
-
-HEADER = re.compile(rb"=== mpibo trial (\d+) at ")
 
 
 def check(argv: Sequence[str]) -> int:
@@ -99,7 +97,7 @@ def show_log(argv: Sequence[str]) -> int:
         raise ValueError(f"{folder} has no trial {given.id} that was started")
     worker = starts[0].get("worker", 0)
     print(f"trial {given.id} on worker {worker} ({starts[0].get('host', '?')}): {starts[0]['config']}")
-    printed = printed_by(folder / "logs" / f"worker-{worker:03d}.log", given.id)
+    printed = printed_by(path_of(folder, worker), given.id)
     sys.stdout.flush()
     os.write(1, printed or b"(it printed nothing)\n")
     for event in events:
@@ -111,18 +109,3 @@ def show_log(argv: Sequence[str]) -> int:
         elif event["kind"] in ("lost", "abandon"):
             print(f"{event['kind']}: {event['why']}")
     return 0
-
-
-def printed_by(path: Path, trial: int) -> bytes:
-    """What stands under a trial's header in a worker's log."""
-    if not path.exists():
-        return b""
-    found = b""
-    mine = False
-    with open(path, "rb") as file:
-        for line in file:
-            if header := HEADER.match(line):
-                mine = int(header[1]) == trial
-            elif mine:
-                found += line
-    return found

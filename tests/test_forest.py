@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpibo.models.forest import KINDS, STALE, Forest, mean_and_std
+from mpibo.models.forest import KINDS, STALE, Forest
 
 
 def data(n, d=4, seed=0):

@@ -10,7 +10,6 @@ import platform
 import shutil
 import socket
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,14 +20,15 @@ from typing import Any
 from mpibo.engine import mpi
 from mpibo.engine.children import Child
 from mpibo.engine.environment import child_environment, fair_threads, scheduler_job
-from mpibo.engine.manager import Ended, Limits, Manager, status
+from mpibo.engine.keeper import Keeper
+from mpibo.engine.manager import Ended, Limits, Manager
 from mpibo.engine.proposer import Proposer
 from mpibo.engine.signals import Signals
 from mpibo.engine.transport import Local, Transport
 from mpibo.settings import Settings
 from mpibo.store.atomic import sync_folder, write
 from mpibo.store.journal import NAME, VERSION, Journal
-from mpibo.store.lock import REFRESH, Lock
+from mpibo.store.lock import Lock
 from mpibo.trial import Event, Ledger
 
 log = logging.getLogger("mpibo")
@@ -166,32 +166,6 @@ class Introduced:
     def restart(self) -> None:
         """Pass on."""
         self._proposer.restart()
-
-
-class Keeper:
-    """Every 30 s: refresh the lock, write status.json; a lock that was taken ends the run."""
-
-    def __init__(self, lock: Lock, folder: Path) -> None:
-        self.manager: Manager | None = None
-        self._lock = lock
-        self._folder = folder
-        self._next = time.monotonic() + REFRESH
-
-    def __call__(self) -> str | None:
-        """A reason to end, or None."""
-        if time.monotonic() < self._next:
-            return None
-        self._next = time.monotonic() + REFRESH
-        if not self._lock.refresh():
-            return f"another manager has taken {self._folder}/run.lock; this one ends"
-        self.write(None)
-        return None
-
-    def write(self, ended: Ended | None) -> None:
-        """Write status.json."""
-        assert self.manager
-        text = json.dumps(status(self.manager.ledger, ended), indent=2)
-        write(self._folder / "status.json", text + "\n")
 
 
 class Views:

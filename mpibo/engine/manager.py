@@ -394,18 +394,5 @@ class Manager:
             self._transport.send(worker, {"kind": "quit"})
 
 
-def status(ledger: Ledger, ended: Ended | None) -> dict[str, Any]:
-    """What ``status.json`` says of a run."""
-    best = ledger.best
-    counts = {state.value: ledger.counts[state] for state in State}
-    return {
-        "state": "ended" if ended else "running",
-        "why_ended": ended.why if ended else None,
-        "exit_code": ended.exit_code if ended else None,
-        "best": None if best is None else {"id": best.id, "value": best.value, "config": best.config},
-        "counts": counts | {"configs": ledger.configs},
-    }
-
-
 def _text(config: dict[str, Any]) -> str:
     return json.dumps(config, sort_keys=True)

@@ -11,12 +11,12 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from mpibo.engine import messages
 from mpibo.engine.children import Child
 from mpibo.engine.environment import child_environment
+from mpibo.engine.log import Log
 from mpibo.engine.messages import Message
 from mpibo.outcome import ERROR_BYTES
 from mpibo.trial import Outcome, State
@@ -26,7 +26,6 @@ LOAD_TIME = 120.0  # seconds on top of the time limit that loading the objective
 MEMORY_EVERY = 0.2  # seconds between looks at the child's resident memory
 MERGE = 1.0  # seconds between two report messages
 POINTS = 100  # at most so many points in one report message
-LOG_BYTES = 32 * 2**20  # a worker's log is capped
 SIGNALS = {number.value: number.name for number in signal.Signals}
 
 
@@ -261,55 +260,6 @@ class Worker:
     def _send(self, message: Message) -> None:
         self._last_sent = self._now()
         self._send_up(message)
-
-
-class Log:
-    """A worker's log: what its trials print, under a header each, made when something is printed, capped.
-
-    Args:
-        folder: The run folder; None keeps nothing.
-        number: The worker's number.
-        echo: Where to show it besides.
-    """
-
-    def __init__(self, folder: str | None, number: int, echo: BinaryIO | None = None) -> None:
-        self.path = Path(folder, "logs", f"worker-{number:03d}.log") if folder else None
-        self.tail = b""  # the last of what the current trial printed
-        self._file: Any = None
-        self._header = b""
-        self._left = LOG_BYTES
-        self._echo = echo
-
-    def header(self, run: Mapping[str, Any]) -> None:
-        """A trial begins."""
-        self.tail = b""
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        self._header = f"=== mpibo trial {run['id']} at {stamp} {run['config']}\n".encode()
-
-    def write(self, data: bytes) -> None:
-        """Keep what a trial printed. A full disk costs output, never the trial."""
-        self.tail = (self.tail + data)[-ERROR_BYTES:]
-        if self._echo:
-            self._echo.write(data)
-            self._echo.flush()
-        if not self.path or self._left <= 0:
-            return
-        with contextlib.suppress(OSError):
-            if self._file is None:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115
-                self._left -= self._file.tell()
-            data, self._header = self._header + data, b""
-            self._file.write(data[: self._left])
-            self._left -= len(data)
-            if self._left <= 0:
-                self._file.write(b"\n=== mpibo: this log is full; nothing more is kept\n")
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._file:
-            self._file.close()
-            self._file = None
 
 
 def resident(pid: int) -> int:
