@@ -7,7 +7,8 @@ weights.
 Facts of ConfigSpace 1.2.2 that shape this module: bounds are rounded to 13 decimals; values in conditions and
 forbidden clauses must be legal; the default config must be legal, so defaults are set to those of a legal config;
 ``NotEquals`` holds for an inactive parent (a NaN), all other comparisons fail; an ordinal is compared by position,
-in a relation by value; checking a ``ForbiddenGreaterThanEqualsClause`` prints the vector, so it is never made.
+in a relation by value; sampling reads a ``ForbiddenLessThanEqualsClause`` as its opposite, and checking a
+``ForbiddenGreaterThanEqualsClause`` prints the vector, so neither is ever made.
 """
 
 from __future__ import annotations
@@ -424,20 +425,15 @@ class _Speaker:
 
         left, sign, value = self.made[tree.left.name], tree.sign, tree.right
         if isinstance(value, Name):
-            return getattr(f, f"Forbidden{_order(sign)}Relation")(left, self.made[value.name])
+            kind = next(name for name, known in _ORDERS.items() if known == sign)
+            return getattr(f, f"Forbidden{kind}Relation")(left, self.made[value.name])
         if sign == "in" and len(value) > 1:
             return f.ForbiddenInClause(left, list(value))
-        if sign == ">=":
-            return f.ForbiddenOrConjunction(
-                f.ForbiddenGreaterThanClause(left, value), f.ForbiddenEqualsClause(left, value)
-            )
-        if sign == "in":
-            return f.ForbiddenEqualsClause(left, value[0])
-        return getattr(f, f"Forbidden{_order(sign)}Clause")(left, value)
-
-
-def _order(sign: str) -> str:
-    return next(name for name, known in _ORDERS.items() if known == sign)
+        equal = f.ForbiddenEqualsClause(left, value[0] if sign == "in" else value)
+        if sign in ("in", "=="):
+            return equal
+        strict = (f.ForbiddenLessThanClause if sign[0] == "<" else f.ForbiddenGreaterThanClause)(left, value)
+        return strict if sign in ("<", ">") else f.ForbiddenOrConjunction(strict, equal)
 
 
 def _all(parts: Sequence[Tree]) -> Tree:
