@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
+from mpibo.engine import mpi
 from mpibo.run import guarded, leave
 from mpibo.run import main as run_main
 
@@ -19,10 +20,12 @@ commands:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Dispatch to a command."""
+    if mpi.is_worker():
+        mpi.serve()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
-        raise SystemExit(0 if arguments else 2)
+        leave(0 if arguments else 2)
     name, rest = arguments[0], arguments[1:]
     if name == "run":
         run_main(rest)
@@ -31,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     commands: dict[str, Callable[[Sequence[str]], int]] = {"check": check, "log": show_log}
     if name not in commands:
         print(f"mpibo: unknown command {name!r}; there are run, {', '.join(commands)}", file=sys.stderr)
-        raise SystemExit(2)
+        leave(2)
     leave(guarded(lambda: commands[name](rest), "--debug" in rest))
 
 

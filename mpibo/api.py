@@ -70,7 +70,7 @@ def minimize(function: Callable[..., Any], space: Any, **settings: Any) -> Resul
 
     Raises:
         ValueError: Bad input; one line.
-        SystemExit: The script lacks its ``__main__`` guard; code 2.
+        SystemExit: The script lacks its ``__main__`` guard, code 2; the scheduler ended the run, code 75.
         KeyboardInterrupt: Ctrl-C, after the run was closed in order.
     """
     if mpi.is_worker():
@@ -79,8 +79,10 @@ def minimize(function: Callable[..., Any], space: Any, **settings: Any) -> Resul
         raise ValueError(NESTED)
     world = mpi.join()
     strategy = None
-    if not isinstance(settings.get("method", ""), str):
-        method = settings["method"]
+    if not isinstance(settings.get("method") or "", str):
+        from mpibo.strategies import make
+
+        method = make(settings["method"])
         strategy = loading.dump(method)
         settings["method"] = type(method).__name__
     checked = settings_from({"maximize": bool(settings.pop("maximize", False))}, settings)
@@ -93,6 +95,8 @@ def minimize(function: Callable[..., Any], space: Any, **settings: Any) -> Resul
     ended = finished.ended
     if ended.why == "SIGINT":
         raise KeyboardInterrupt
+    if ended.exit_code == 75:
+        raise SystemExit(75)
     if NESTED in ended.line:
         print(f"mpibo: {NESTED}", file=sys.stderr)
         raise SystemExit(2)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mpibo.engine import messages
+from mpibo.engine.environment import fair_threads
 from mpibo.engine.log import path_of, printed_by
 from mpibo.engine.probe import Probe
 from mpibo.engine.transport import Local
@@ -26,15 +27,16 @@ def check(argv: Sequence[str]) -> int:
     name, description, _ = describe(given.objective, command)
     file = load_toml(given.settings) if given.settings else {}
     settings = settings_from({key.replace("-", "_"): value for key, value in file.items()}, from_flags(given))
+    signed = given.maximize is not None or "maximize" in file
     found = Probe(description, name, settings.space, settings.fix).result()
-    sign = "maximise" if settings.maximize or found["maximize"] else "minimise"
+    sign = "maximise" if (settings.maximize if signed else found["maximize"]) else "minimise"
     print(f"{name}: {sign} over\n{found['text']}")
     config = _a_config(found["space"], settings.seed, settings.start)
     print(f"\none trial: {config}", flush=True)
     setup = {
         "objective": description, "fix": settings.fix, "folder": None, "argv": sys.argv,
         "isolation": settings.isolation, "trial_timeout": settings.trial_timeout,
-        "memory": settings.memory_per_worker, "threads": None,
+        "memory": settings.memory_per_worker, "threads": fair_threads(1),
     }  # fmt: skip
     trial = Trial(id=0, config=config, budget=settings.budget, seed=trial_seed(settings.seed, 0))
     with Local(1, setup, echo=sys.stdout.buffer) as transport:
@@ -44,7 +46,7 @@ def check(argv: Sequence[str]) -> int:
                     transport.send(1, messages.run(trial))
                 case "report":
                     for point in message["points"]:
-                        print(f"  step {point['step']}: {point['value']:.6g}", flush=True)
+                        print(f"  step {point['step']}: {point['value']}", flush=True)
                 case "broken":
                     print(message["error"], file=sys.stderr)
                     return 1

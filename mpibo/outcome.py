@@ -29,7 +29,7 @@ def outcome_of(returned: Any, reported: float | None = None, duration: float = 0
     value = returned
     if isinstance(returned, Mapping):
         if "value" not in returned:
-            keys = ", ".join(map(str, list(returned)[:8])) or "nothing"
+            keys = ", ".join(str(key)[:40] for key in list(returned)[:8]) or "nothing"
             return _failed("value", f"the returned dict has no key 'value'; it has {keys}", duration)
         metrics = {str(name): plain(item) for name, item in returned.items() if name != "value"}
         value = returned["value"]
@@ -81,4 +81,4 @@ def plain(value: Any) -> Any:
 
 
 def _failed(reason: str, error: str, duration: float, metrics: Mapping[str, Any] | None = None) -> Outcome:
-    return Outcome(State.FAILED, reason=reason, error=error, duration=duration, metrics=metrics or {})
+    return Outcome(State.FAILED, reason=reason, error=error[:ERROR_BYTES], duration=duration, metrics=metrics or {})

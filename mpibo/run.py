@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -45,6 +46,7 @@ def parser(prog: str = "mpibo run") -> Parser:
         "Built-in objectives: digits (the default), mnist, mlp, synthetic:branin and others.",
     )  # fmt: skip
     made.add_argument("objective", nargs="?", help=argparse.SUPPRESS)
+    made._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")  # -1e-3 is a value, no flag
     groups = {name: made.add_argument_group(name, text) for name, text in GROUPS.items()}
     for name, each in FIELDS.items():
         about = each.metadata
@@ -70,27 +72,7 @@ def from_flags(given: argparse.Namespace) -> dict[str, Any]:
             if not equals or not name:
                 raise ValueError(f"--fix expects NAME=VALUE, got {name!r}")
         values["fix"] = {name: literal(text) for name, _, text in pairs}
-    if "start" in values:
-        values["start"] = start_configs(values["start"])
     return values
-
-
-def start_configs(path: str) -> list[dict[str, Any]]:
-    """Start configs from a JSON list, or from TOML tables ``[[start]]``."""
-    if path.endswith(".json"):
-        import json
-
-        try:
-            configs = json.loads(Path(path).read_text())
-        except OSError as error:
-            raise ValueError(f"can't read {path}: {error.strerror}") from error
-        except ValueError as error:
-            raise ValueError(f"{path} is not JSON: {error}") from error
-    else:
-        configs = load_toml(path).get("start")
-    if not isinstance(configs, list):
-        raise ValueError(f"{path}: expected a JSON list of configs, or TOML tables [[start]]")
-    return [{name: None if value == {"none": True} else value for name, value in each.items()} for each in configs]
 
 
 def split_command(argv: Sequence[str]) -> tuple[list[str], list[str] | None]:
@@ -178,6 +160,8 @@ def guarded(command: Any, debug: bool) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except SystemExit as error:  # --help, or a signal before the search began
+        return error.code if isinstance(error.code, int) else 0
     except Exception as error:
         if debug:
             traceback.print_exc()

@@ -5,6 +5,7 @@ The proposer runs the same code from the journal's lines (``apply``, ``answer``)
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 
 from mpibo.outcome import as_number, outcome_of, plain
 from mpibo.space import Space
-from mpibo.strategies import DEFAULT, Strategy, make
+from mpibo.strategies import DEFAULT, METHODS, Strategy, make
 from mpibo.table import Trials, key
 from mpibo.trial import (
     Config,
@@ -69,8 +70,7 @@ class Search:
         self._asks = 0
         complete = [self.space.complete(dict(config), _rng(seed, 0, i)) for i, config in enumerate(start)]
         self._start = list(zip(complete, map(key, self.space.encode(complete)), strict=True))
-        if isinstance(method, str):
-            make(method)  # a wrong name or option is told now
+        make(method)  # a wrong name, option or object is told now
 
     # --- for people -------------------------------------------------------------------------------------------------
 
@@ -159,10 +159,11 @@ class Search:
         self.table.apply(event)
 
     def prepare(self) -> None:
-        """Load what the strategy's models need, without any effect on what is proposed."""
-        strategy = make(self._method)
-        if hasattr(strategy, "prepare"):
-            strategy.prepare()
+        """Load what a built-in strategy's models need, without any effect on what is proposed."""
+        if isinstance(self._method, str) and self._method.partition(":")[0] in METHODS:
+            strategy = make(self._method)
+            if hasattr(strategy, "prepare"):
+                strategy.prepare()
 
     def answer(self, event: Event) -> list[Proposal]:
         """Answer an ``ask`` event: at most ``count`` proposals, numbered by ask and place.
@@ -173,7 +174,7 @@ class Search:
         self.apply(event)
         self._asks = event["ask"] + 1
         if self._strategy is None:
-            self._strategy = make(self._method)
+            self._strategy = make(copy.deepcopy(self._method))  # what an object kept is a cache, too
         n = event["count"]
         taken = self.table.taken
         first = [Proposal(config, origin="start") for config, x in self._start if x not in taken][:n]
@@ -181,7 +182,9 @@ class Search:
         if len(first) < n:
             rng = _rng(self.seed, 1, event["ask"])
             more = self._strategy.propose(self.table, n - len(first), rng)
-            proposals = first + (more if _ours(self._strategy) else [self._checked(each) for each in more])
+            more = more if _ours(self._strategy) else [self._checked(each) for each in more]
+            given = [proposal.config for proposal in first]  # of these the strategy does not know
+            proposals = first + [each for each in more if each.config not in given]
         answer = [
             replace(proposal, ask=event["ask"], place=place, budget=self.budget)
             for place, proposal in enumerate(proposals[:n])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -59,16 +61,31 @@ def literal(text: str) -> Any:
         return text
 
 
-def _positive(value: Any) -> int:
-    if isinstance(value, bool) or int(value) != float(value) or int(value) < 1:
-        raise ValueError(f"expected a whole number of at least 1, got {value!r}")
-    return int(value)
+def _at_least(low: int) -> Any:
+    def check(value: Any) -> int:
+        whole = value
+        if isinstance(value, str) and re.fullmatch(r"[+-]?\d+", value.strip()):
+            whole = int(value)
+        if isinstance(value, float) and value.is_integer():
+            whole = int(value)
+        if isinstance(whole, (bool, str, float)) or not hasattr(whole, "__index__") or whole < low:
+            raise ValueError(f"expected a whole number of at least {low}, got {value!r}")
+        return int(whole)
+
+    return check
 
 
-def _whole(value: Any) -> int:
-    if isinstance(value, bool) or int(value) != float(value) or int(value) < 0:
-        raise ValueError(f"expected a whole number of at least 0, got {value!r}")
-    return int(value)
+_positive, _whole = _at_least(1), _at_least(0)
+
+
+def _finite(value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(value, bool) or not math.isfinite(number):
+        raise ValueError(f"expected a finite number, got {value!r}")
+    return number
 
 
 def _one_of(*names: str) -> Any:
@@ -87,21 +104,50 @@ def _truth(value: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    return str(value)
+    if not isinstance(value, (str, os.PathLike)):
+        raise ValueError(f"expected text, got {value!r}")
+    return os.fspath(value)
 
 
 def _configs(value: Any) -> tuple[dict[str, Any], ...]:
+    if isinstance(value, (str, os.PathLike)):
+        value = start_configs(os.fspath(value))
     if isinstance(value, Mapping):
         value = [value]
     if not isinstance(value, (list, tuple)) or not all(isinstance(item, Mapping) for item in value):
         raise ValueError(f"expected a list of configs (dicts of names and values), got {value!r}")
-    return tuple(dict(item) for item in value)
+    return tuple(_names(item) for item in value)
 
 
 def _names(value: Any) -> dict[str, Any]:
+    """Names and values as JSON can say them; TOML's ``{none = true}`` is None."""
     if not isinstance(value, Mapping):
         raise ValueError(f"expected names and values, got {value!r}")
-    return dict(value)
+    plain = {str(name): None if item == {"none": True} else item for name, item in value.items()}
+    for name, item in plain.items():
+        try:
+            json.dumps(item, allow_nan=False)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"expected numbers, text, lists or dicts, got {type(item).__name__} for {name!r}"
+            ) from None
+    return plain
+
+
+def start_configs(path: str) -> Any:
+    """Start configs from a JSON list, or from TOML tables ``[[start]]``.
+
+    Raises:
+        ValueError: The file can't be read, or says something else.
+    """
+    if not path.endswith(".json"):
+        return load_toml(path).get("start")
+    try:
+        return json.loads(Path(path).read_text())
+    except OSError as error:
+        raise ValueError(f"can't read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
 
 
 def _setting(group: str, help: str, parse: Any, default: Any = None, metavar: str | None = None) -> Any:
@@ -119,7 +165,7 @@ class Settings:
     walltime: float | None = _setting(
         "goal", "total time of the run, over all starts (90s 30m 2h 1d)", seconds, None, "TIME"
     )
-    target: float | None = _setting("goal", "end when a value at least this good is found", float, None, "VALUE")
+    target: float | None = _setting("goal", "end when a value at least this good is found", _finite, None, "VALUE")
     maximize: bool = _setting("goal", "larger values are better", _truth, False)
     space: str | None = _setting(
         "search", "space file (TOML or JSON); wins over the objective's own", _text, None, "FILE"
@@ -175,10 +221,12 @@ def settings_from(*sources: Mapping[str, Any]) -> Settings:
                 continue
             try:
                 merged[name] = FIELDS[name].metadata["parse"](value)
-            except (TypeError, ValueError) as error:
-                told = str(error) if str(error).startswith("expected") else f"{error}"
-                raise ValueError(f"{name}: {told}") from error
-    return Settings(**merged)
+            except (TypeError, ValueError, OverflowError) as error:
+                raise ValueError(f"{name}: {error}") from error
+    settings = Settings(**merged)
+    if settings.isolation == "none" and settings.memory_per_worker is not None:
+        raise ValueError("memory_per_worker needs a process of its own: not with isolation none")
+    return settings
 
 
 def load_toml(path: str | Path) -> dict[str, Any]:

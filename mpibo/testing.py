@@ -41,7 +41,7 @@ def maker_of(strategy: str | Strategy | Maker) -> Maker:
     if isinstance(strategy, str):
         return lambda: make(strategy)
     if isinstance(strategy, type) or not isinstance(strategy, Strategy):
-        return strategy  # type: ignore[return-value]
+        return strategy
     return lambda: copy.deepcopy(strategy)
 
 
@@ -172,7 +172,7 @@ def busy_run(maker: Maker, space: Space, seed: int = 0, asks: int = 18) -> Itera
         running += run.start(2 if k % 5 else 6)
 
 
-# --- the checks ----------------------------------------------------------------------------------------------------------
+# --- the checks ---
 
 
 def proposes_legal_new_configs(maker: Maker) -> None:

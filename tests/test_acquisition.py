@@ -104,7 +104,7 @@ def test_candidates_are_what_configs_can_be(seed, m):
 
 
 def test_half_of_the_candidates_lie_around_the_best():
-    """A tenth to all of the numbers of one of the five move, at least one, by steps of many sizes; the rest is uniform."""
+    """A share of the numbers of one of the five moves, at least one, by steps of many sizes; the rest is uniform."""
     space = Space({f"x{i}": (0.0, 1.0) for i in range(6)})
     rng = np.random.default_rng(0)
     X = rng.uniform(0.4, 0.6, (200, 6))
@@ -122,7 +122,9 @@ def test_half_of_the_candidates_lie_around_the_best():
 
 def test_local_candidates_change_choices_and_wake_parameters():
     """Around a point without sgd some candidates have it, and then a momentum from its whole range."""
-    space = Space({"x": (0.0, 1.0), "opt": ["adam", "sgd", "rms"], "m": Float(0.0, 1.0, when="opt == 'sgd'"), "k": (1, 4)})
+    space = Space(
+        {"x": (0.0, 1.0), "opt": ["adam", "sgd", "rms"], "m": Float(0.0, 1.0, when="opt == 'sgd'"), "k": (1, 4)}
+    )
     best = space.encode([{"x": 0.5, "opt": "adam", "k": 2}])
     found = space.decode(candidates(space, best, np.zeros(1), 4000, np.random.default_rng(0))[:2000])
     sgd = [config for config in found if config["opt"] == "sgd"]

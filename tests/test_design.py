@@ -100,7 +100,14 @@ def test_grid_has_every_combination_once_in_order():
 
 def test_grid_takes_levels_of_its_own():
     """A number of levels for each parameter, and steps that are fewer than the levels."""
-    space = Space({"x": (0.0, 1.0), "y": Float(0.0, 1.0, step=0.25), "z": (0.0, 1.0), "o": Choice([1, 5, 9, 10, 20, 30], ordered=True)})
+    space = Space(
+        {
+            "x": (0.0, 1.0),
+            "y": Float(0.0, 1.0, step=0.25),
+            "z": (0.0, 1.0),
+            "o": Choice([1, 5, 9, 10, 20, 30], ordered=True),
+        }
+    )
     for levels, count in (({"x": 3, "z": 1}, 3 * 5 * 1 * 6), (2, 2 * 2 * 2 * 6), (7, 7 * 5 * 7 * 6)):
         from mpibo.strategies.grid import Grid
 
@@ -111,10 +118,15 @@ def test_grid_takes_levels_of_its_own():
 def test_grid_counts_inactive_parameters_once():
     """As many points as there are different configs; forbidden ones are left out."""
     space = Space(
-        {"k": ["svm", "mlp"], "C": Float(1e-2, 1e2, log=True, when="k == 'svm'"), "layers": Int(1, 4, when="k == 'mlp'"),
-         "drop": Float(0.0, 1.0, when="k == 'mlp' and layers > 2"), "t": (1, 2)},
+        {
+            "k": ["svm", "mlp"],
+            "C": Float(1e-2, 1e2, log=True, when="k == 'svm'"),
+            "layers": Int(1, 4, when="k == 'mlp'"),
+            "drop": Float(0.0, 1.0, when="k == 'mlp' and layers > 2"),
+            "t": (1, 2),
+        },
         forbid=["layers == 2 and t == 1"],
-    )  # fmt: skip
+    )
     run = Run(maker_of("grid:levels=3"), space)
     # svm: 3 C; mlp: layers 1 to 4 in three steps (1, 2 or 3, 4)
     found = [p.config for p in run.ask(10_000)]

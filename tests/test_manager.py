@@ -175,7 +175,7 @@ def test_going_on_asks_what_ran_again_first(tmp_path):
         return value(config)
 
     looks = iter(range(10**9))
-    simulate(tmp_path, "ts", objective=counted, interrupted=lambda: "SIGTERM" if next(looks) > 2 else None)
+    simulate(tmp_path, "ts", objective=counted, interrupted=lambda: "SIGTERM" if next(looks) > 30 else None)
     before = rows(tmp_path)
     lost = [trial for trial in before if trial.state is State.LOST]
     done = {json.dumps(trial.config) for trial in before if trial.state is State.DONE}

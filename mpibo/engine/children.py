@@ -15,6 +15,7 @@ from typing import Any
 from mpibo.store.journal import dumps
 
 PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
 
 
 class Child:
@@ -46,6 +47,7 @@ class Child:
         self._buffer = b""
         self.pid = self._process.pid
         self.ended = False
+        self._buried = False
         self._output = self._process.stdout
         if self._output:
             os.set_blocking(self._output.fileno(), False)
@@ -97,9 +99,12 @@ class Child:
         if not self._output or self._output.closed:
             return b""
         try:
-            return os.read(self._output.fileno(), 1 << 16)
+            data = os.read(self._output.fileno(), 1 << 16)
         except BlockingIOError:
             return b""
+        if not data:
+            self._output.close()  # at its end it would be readable for ever
+        return data
 
     def finish(self) -> None:
         """Close its stdin: a child of ours then ends by itself."""
@@ -116,22 +121,41 @@ class Child:
 
     def kill(self) -> int:
         """Kill the whole process group and close the pipes; gives the exit code."""
+        if self._buried:
+            return self._process.wait()
+        self._buried = True
+        for pid in descendants(self.pid):  # those that left the process group, too
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         code = self._process.wait()
         self.finish()
         self.ended = True
-        with contextlib.suppress(OSError):
-            os.close(self._answers)
+        os.close(self._answers)
         if self._output:
             self._output.close()
         return code
 
 
+def descendants(pid: int) -> list[int]:
+    """The ids of all processes below this one, as /proc shows them."""
+    found, todo = [], [pid]
+    while todo:
+        each = todo.pop()
+        with contextlib.suppress(OSError, ValueError), open(f"/proc/{each}/task/{each}/children") as file:
+            children = [int(child) for child in file.read().split()]
+            found += children
+            todo += children
+    return found
+
+
 def settle_in(parent: int) -> None:
     """What every child of ours does first: die with its parent, and be the first to go when memory runs out."""
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # a daemon of the objective's stays our descendant
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
             file.write("1000")
     if os.getppid() != parent:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import math
 import os
 import platform
+import select
 import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +23,7 @@ from mpibo.engine import mpi
 from mpibo.engine.children import Child
 from mpibo.engine.environment import child_environment, fair_threads, scheduler_job
 from mpibo.engine.keeper import Keeper
-from mpibo.engine.manager import Ended, Limits, Manager
+from mpibo.engine.manager import LEASE, TAKEN, Ended, Limits, Manager
 from mpibo.engine.proposer import Proposer
 from mpibo.engine.signals import Signals
 from mpibo.engine.transport import Local, Transport
@@ -88,12 +90,15 @@ def run(
             )
         proposer = Proposer(_search_setup(job, settings, workers))
         stack.callback(proposer.close)
-        first = _first_word(proposer)
+        first = _first_word(proposer, signals)
         folder, fresh = open_folder(job, settings)
         lock = Lock(folder / "run.lock")
-        lock.acquire()
-        stack.callback(lock.release)
-        journal = Journal(folder)
+        try:
+            lock.acquire()
+            stack.callback(lock.release)
+            journal = Journal(folder)
+        except OSError as error:
+            raise ValueError(f"can't write in the run folder {folder}: {error.strerror}") from error
         stack.callback(journal.close)
         check_same(journal.events, job, settings)
         write(folder / "settings.toml", settings_toml(job, settings))
@@ -107,8 +112,9 @@ def run(
         _say_cores(world)
 
         limits = Limits(
-            settings.max_trials, settings.walltime, settings.target, settings.maximize, settings.seed, settings.attempts
-        )
+            settings.max_trials, settings.walltime, settings.target, settings.maximize, settings.seed,
+            settings.attempts, lease_of(settings),
+        )  # fmt: skip
         setup = _worker_setup(job, settings, folder, token, fair_threads(world.sharing if world else workers))
         transport: Transport = mpi.MPITransport(world, setup) if world else Local(workers, setup)
         stack.enter_context(transport)
@@ -128,9 +134,12 @@ def run(
         finally:
             if world:
                 world.damaged = world.damaged or manager.damaged
-            journal.sync()
-            keeper.write(ended)  # before the views: a launcher that was told to end may leave us a second
-            write_last_views()
+            if ended.why != TAKEN:
+                with suppress(OSError):  # a disk that is full; what was written is what counts
+                    journal.sync()
+                    keeper.write(ended)  # before the views: a launcher that was told to end may leave us a second
+                    token.unlink(missing_ok=True)
+                write_last_views()
     return Finished(folder, ended)
 
 
@@ -187,12 +196,21 @@ class Views:
         child.kill()
 
 
-def _first_word(proposer: Proposer) -> list[dict[str, Any]]:
-    """Wait until the proposer is ready; bad input ends here, before there is a folder."""
-    import select
+def lease_of(settings: Settings) -> float:
+    """Seconds of silence after which a worker is taken for dead; one that evaluates in its rank can't beat."""
+    if settings.isolation != "none":
+        return LEASE
+    return math.inf if settings.trial_timeout is None else settings.trial_timeout + LEASE
 
+
+def _first_word(proposer: Proposer, signals: Signals) -> list[dict[str, Any]]:
+    """Wait until the proposer is ready; bad input ends here, before there is a folder."""
     while True:
-        select.select(proposer.descriptors, [], [], 1.0)
+        select.select(proposer.descriptors, [], [], 0.2)
+        if signals.ended() == "SIGINT":
+            raise KeyboardInterrupt
+        if signals.ended():
+            raise SystemExit(75)
         said = proposer.poll()
         for message in said:
             if message["kind"] == "refused":

@@ -145,14 +145,12 @@ def check_signature(
             raise ValueError(f"{fixed!r} is a parameter of the space and can't be fixed; take it out of the space")
         if not rest and fixed not in known:
             raise ValueError(f"{name} has no argument {fixed!r} to fix; it takes {', '.join(sorted(known)) or 'none'}")
-    if "config" in known:
-        given = set(fix) | set(RESERVED) | set(parameters)
-    else:
+    given = set(fix) | set(RESERVED) | set(parameters)
+    if "config" not in known:
         for parameter in parameters:
             if not rest and parameter not in known:
                 raise ValueError(f"{name} has no argument {parameter!r}, a parameter of the space; "
                                  f"it takes {', '.join(sorted(known)) or 'none'}")  # fmt: skip
-        given = set(fix) | set(RESERVED) | set(parameters)
     for argument, kind, default in arguments:
         if kind == "rest" or default:
             continue
@@ -215,12 +213,22 @@ def _load_file(path: str) -> types.ModuleType:
     folder = os.path.dirname(path)
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    spec = importlib.util.spec_from_file_location(MAIN, path)
+    name = _name_of(path)
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
-    sys.modules[MAIN] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def _name_of(path: str) -> str:
+    """The file's own name where importing that finds this file, so that an objective's own processes find it too."""
+    name = Path(path).stem
+    if not name.isidentifier() or name in sys.modules:
+        return MAIN
+    found = importlib.util.find_spec(name)
+    return name if found is not None and found.origin == path else MAIN
 
 
 def _interactive(module: types.ModuleType) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ log = logging.getLogger("mpibo")
 LEASE = 60.0  # seconds of silence after which a worker is taken for dead
 TICK = 0.1  # seconds between looks at signals and limits
 PROPOSER_STARTS = 3  # in a row without an answer between
+TAKEN = "taken"  # why a run ended whose folder another manager has taken: it is no longer ours to write in
+FRUITLESS = 10  # answers in a row of nothing but started configs, after which the strategy has nothing left
 RECENT = 4096  # started configs remembered against a second start
 
 
@@ -106,9 +109,12 @@ class Manager:
         self._heard: dict[int, float] = {}
         self._hosts: dict[int, str] = {}
         self._gone: set[int] = set()
+        self._broken: dict[int, tuple[str, str]] = {}  # workers that can't load the objective: line, details
         self._recent: dict[str, None] = {}
         self._first_failures: list[tuple[str | None, str]] | None = []
+        self._untold: list[str] = []
         self._asks = 0
+        self._fruitless = 0
         self._starts_without_answer = 0
         self._ready = False  # the proposer
         self._end: Ended | None = None
@@ -170,12 +176,12 @@ class Manager:
         """Whether, and why, the run has come to its end."""
         limits, ledger = self.limits, self.ledger
         now = self._transport.now()
+        if (signal := self._interrupted()) is not None:
+            return Ended(signal, {"SIGINT": 130}.get(signal, 75))
         if now >= self._ticked + self._tick:
             self._ticked = now
-            if (signal := self._interrupted()) is not None:
-                return Ended(signal, {"SIGINT": 130}.get(signal, 75))
             if (reason := self._keep()) is not None:
-                return Ended("error", 1, reason)
+                return Ended(TAKEN, 1, reason)
         if self._end:
             return self._end
         code = 0 if ledger.best is not None else 1
@@ -189,7 +195,9 @@ class Manager:
                 return Ended("max_trials", code)
             if self._ready and self._supply.exhausted:
                 return Ended("exhausted", code)
-        if len(self._gone) == len(self._transport.workers):
+        if len(self._broken) == len(self._transport.workers):
+            return Ended("error", 2, *next(iter(self._broken.values())))
+        if len(self._gone) + len(self._broken) == len(self._transport.workers):
             return Ended("no workers", 1, "every worker is gone; start again with the same --out to go on")
         return None
 
@@ -249,9 +257,12 @@ class Manager:
             return None
         while self._supply.waiting:
             proposal: Proposal = self._supply.waiting.popleft()
-            if proposal.origin == "repeat" or _text(proposal.config) not in self._recent:
+            if self._is_new(proposal):
                 return trial_of(proposal, number, self.limits.seed)
         return None
+
+    def _is_new(self, proposal: Proposal) -> bool:
+        return proposal.origin == "repeat" or _text(proposal.config) not in self._recent
 
     def _remember(self, trial: Trial) -> None:
         """A config started is skipped when it is proposed again (by an answer that could not know)."""
@@ -274,10 +285,7 @@ class Manager:
             case "finished":
                 self._finished(worker, message)
             case "broken":
-                if not self.ledger.ended:
-                    self._end = Ended("error", 2, message["line"], message["error"])
-                else:
-                    log.warning("worker %d on %s: %s", worker, self._hosts.get(worker, "?"), message["line"])
+                self._retire(worker, message)
             case "beat":
                 self._transport.send(worker, {"kind": "beat"})
 
@@ -286,12 +294,26 @@ class Manager:
         if self._busy.get(worker) == number and number in self.ledger.running:
             outcome = messages.outcome(message)
             if outcome.state is State.LOST:
-                self._lose(number, outcome.error or "its process was ended", death=False)
+                planned = self._interrupted() is not None  # a scheduler's signal reaches the children, too
+                self._lose(number, outcome.error or "its process was ended", death=not planned)
             else:
                 self._settle(number, outcome)
         self._free(worker)  # a late answer only frees its worker
 
+    def _retire(self, worker: int, message: Message) -> None:
+        """A worker can't load the objective: it gets nothing more, its trial is asked again elsewhere."""
+        self._broken[worker] = message["line"], message["error"]
+        if worker in self._idle:
+            self._idle.remove(worker)
+        number = self._busy.pop(worker, None)
+        if number in self.ledger.running:
+            self._lose(number, message["line"], death=False)
+        self._untold.append(f"worker {worker} on {self._hosts.get(worker, '?')}: {message['line']}")
+
     def _settle(self, number: int, outcome: Outcome) -> None:
+        for line in self._untold:  # now that a trial has ended it is a worker's trouble, not the run's
+            log.warning("%s", line)
+        self._untold.clear()
         for trial in self._commit(end_event(number, outcome)):
             self._supply.ended(trial.duration if trial.state is State.DONE else None)
             self._watch_first(trial)
@@ -299,7 +321,7 @@ class Manager:
     def _free(self, worker: int) -> None:
         self._gone.discard(worker)
         self._busy.pop(worker, None)
-        if worker not in self._idle:
+        if worker not in self._idle and worker not in self._broken:
             self._idle.append(worker)
 
     def _lose(self, number: int, why: str, death: bool) -> None:
@@ -336,7 +358,7 @@ class Manager:
         if trial.state is not State.FAILED:
             self._first_failures = None
             return
-        last = [line for line in (trial.error or "").splitlines() if not line.startswith("(worker ")]
+        last = re.sub(r"\(worker \d+ on [^)]*\)", "", trial.error or "").strip().splitlines()
         self._first_failures.append((trial.reason, last[-1] if last else ""))
         alike = len(set(self._first_failures)) == 1
         if not alike:
@@ -359,7 +381,10 @@ class Manager:
                     self._supply.prepared = True
                 case "answer":
                     self._starts_without_answer = 0
-                    self._supply.answered(message["proposals"], self._transport.now())
+                    fresh = [proposal for proposal in message["proposals"] if self._is_new(proposal)]
+                    self._fruitless = self._fruitless + 1 if message["proposals"] and not fresh else 0
+                    again = 0 < self._fruitless < FRUITLESS
+                    self._supply.answered(fresh, self._transport.now(), again)
                 case "refused":
                     self._end = Ended("error", 2, message["line"], message["error"])
                 case "error":
@@ -382,6 +407,10 @@ class Manager:
 
     def _close(self, ended: Ended) -> None:
         """Settle what still runs, close the journal's account, and let the workers go."""
+        lines: list[Event]
+        if ended.why == TAKEN:
+            self._dismiss()
+            return
         if ended.why == "target":
             lines = [
                 {"kind": "abandon", "id": number, "why": "the target was reached"} for number in self.ledger.running
@@ -390,6 +419,9 @@ class Manager:
             lines = [{"kind": "lost", "id": number, "why": f"the run ended: {ended.why}", "death": False}
                      for number in self.ledger.running]  # fmt: skip
         self._commit(*lines, {"kind": "close", "why": ended.why, "exit_code": ended.exit_code})
+        self._dismiss()
+
+    def _dismiss(self) -> None:
         for worker in self._transport.workers:
             self._transport.send(worker, {"kind": "quit"})
 

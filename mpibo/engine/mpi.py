@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import faulthandler
 import json
 import logging
 import os
 import select
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, Self
 
 from mpibo.engine import messages
@@ -27,6 +29,8 @@ log = logging.getLogger("mpibo")
 
 LONGEST_PAUSE = 5e-3
 ALERT_PAUSE = 5e-4  # of the manager, and of a worker that has just become idle: someone waits for it
+GOODBYE = 0  # the tag that lets waiting ranks go after a death, when no broadcast works; runs count from 1
+START_PATIENCE = 600  # seconds that MPI may take to start before this rank gives up
 ALERT = 1.0  # seconds that an idle worker stays alert
 MANAGER_LEASE = 15 * 60.0  # seconds of silence after which a worker takes the manager for dead
 FAREWELL = 10.0  # seconds that rank 0 waits at its end for the workers to take their leave
@@ -57,7 +61,13 @@ class World:
         return sharing
 
     def announce(self, setup: Mapping[str, Any] | None) -> None:
-        """Rank 0: give every worker the setup of the next run, or None: there is none."""
+        """Rank 0: give every worker the setup of the next run, or None: there is none.
+
+        Raises:
+            RuntimeError: A rank of this job has died; it takes a new start to go on.
+        """
+        if self.damaged and setup is not None:
+            raise RuntimeError("a rank of this job has died; start the job again to search on")
         data = bytearray(json.dumps(setup).encode() if setup is not None else b"")
         head = bytearray(len(data).to_bytes(8, "little"))
         deadline = time.monotonic() + FAREWELL if setup is None else None
@@ -66,10 +76,10 @@ class World:
             self._broadcast(data, deadline)
             self.runs += 1
 
-    def await_setup(self) -> dict[str, Any] | None:
-        """Workers: the setup of the next run; None when there is none."""
+    def await_setup(self, signals: Signals) -> dict[str, Any] | None:
+        """Workers: the setup of the next run; None when there is none. Leaves when rank 0 is overdue after a signal."""
         head = bytearray(8)
-        self._broadcast(head)
+        self._broadcast(head, gone=signals.overdue)
         size = int.from_bytes(head, "little")
         if not size:
             return None
@@ -79,13 +89,17 @@ class World:
         setup: dict[str, Any] = json.loads(data)
         return setup
 
-    def _broadcast(self, buffer: bytearray, deadline: float | None = None) -> None:
+    def _broadcast(
+        self, buffer: bytearray, deadline: float | None = None, gone: Callable[[], bool] = lambda: False
+    ) -> None:
         request = self.comm.Ibcast([buffer, self.MPI.BYTE], root=0)
         pause = 1e-6
         while not request.Test():
             if deadline is not None and time.monotonic() > deadline:
                 self.damaged = True
                 return
+            if self.rank and (gone() or self.comm.Iprobe(source=0, tag=GOODBYE)):
+                os._exit(0)  # MPI_Finalize would hang
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -97,10 +111,23 @@ class World:
         if self.rank == 0 and not self.damaged:
             self.announce(None)
         if self.damaged:
+            self._let_go()
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code or (1 if getattr(sys, "last_value", None) is not None else 0))
+        overdue = threading.Timer(FAREWELL, os._exit, [code or 1])  # a rank that hangs must not keep this one
+        overdue.daemon = True
+        overdue.start()
         self.MPI.Finalize()
+        overdue.cancel()
+
+    def _let_go(self, seconds: float = 2.0) -> None:
+        """Tell every rank that still lives to leave."""
+        empty = bytearray(0)
+        farewells = [self.comm.Isend([empty, self.MPI.BYTE], dest=rank, tag=GOODBYE) for rank in range(1, self.size)]
+        deadline = time.monotonic() + seconds
+        while not all(farewell.Test() for farewell in farewells) and time.monotonic() < deadline:
+            time.sleep(1e-3)
 
 
 _world: World | None = None
@@ -123,7 +150,11 @@ def join() -> World | None:
     mpi4py.rc.recv_mprobe = False
     mpi4py.rc.finalize = False
     mpi4py.rc.thread_level = "funneled"
-    from mpi4py import MPI
+    with open(os.devnull, "w") as null:  # under Slurm a start was seen to hang; it must not use up the allocation
+        faulthandler.dump_traceback_later(START_PATIENCE, exit=True, file=null.fileno() if announced_rank() else 2)
+        from mpi4py import MPI
+
+        faulthandler.cancel_dump_traceback_later()
 
     announced = announced_size() or 1
     if MPI.COMM_WORLD.size == 1 and announced > 1:
@@ -156,7 +187,7 @@ def serve() -> NoReturn:
     if world is None:
         raise SystemExit(2)
     with Signals(impatient=False) as signals:
-        while (setup := world.await_setup()) is not None:
+        while (setup := world.await_setup(signals)) is not None:
             Rank(world, setup, signals).serve()
     world.close()
     raise SystemExit(0)
@@ -268,6 +299,8 @@ class MPITransport:
 
     def __exit__(self, *_: object) -> None:
         assert self._line
+        for worker in self.workers:
+            self._line.send(worker, {"kind": "quit"})  # also when the manager failed; harmless twice
         self._line.flush()
 
     def now(self) -> float:

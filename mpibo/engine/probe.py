@@ -43,7 +43,7 @@ class Probe:
         self._child.send(question)
 
     def result(self) -> dict[str, Any]:
-        """``space arguments maximize source budgeted`` of the objective.
+        """``space`` (JSON form), ``text`` (in words), ``maximize`` and ``source`` (a hash) of the objective.
 
         Raises:
             Refused: It can't be loaded, has no space, or does not fit it.
@@ -88,7 +88,10 @@ def look(question: Mapping[str, Any]) -> dict[str, Any]:
     answer = {"space": form, "maximize": bool(getattr(objective, "maximize", False)), "text": space.describe()}
     if question["objective"]["kind"] == "command":
         names = [each["name"] for each in form["parameters"]]
-        objective.check(names)  # type: ignore[attr-defined]
+        conditional = [each["name"] for each in form["parameters"] if each.get("when")]
+        objective.check(names, conditional)  # type: ignore[attr-defined]
+        if question["fix"]:
+            raise ValueError("a command has no arguments to fix; write the value into its command line")
     else:
         arguments = loading.parameters_of(objective)
         loading.check_signature(arguments, form, question["fix"], question["name"])

@@ -6,8 +6,10 @@ The manager's side (``Proposer``) is a handle on that child; the child's side (`
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import platform
+import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -154,6 +156,8 @@ def main() -> None:
     """Serve requests until the manager closes the pipe."""
     arguments = parse()
     settle_in(arguments.parent)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)  # a scheduler's signal reaches us too; the manager decides
     pipe = Pipe(arguments.answers)
     import mpibo.search  # noqa: F401  (loaded while rank 0 looks at the objective)
 
@@ -199,7 +203,8 @@ def _prepare_beside(search: Any, pipe: Pipe) -> None:
     """Load the model's libraries in a thread, so that the first evaluations do not wait for them."""
 
     def prepare() -> None:
-        search.prepare()
+        with contextlib.suppress(ImportError):  # the first fit will say it
+            search.prepare()
         pipe.send({"kind": "prepared"})
 
     threading.Thread(target=prepare, name="prepare", daemon=True).start()

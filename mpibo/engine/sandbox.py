@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import faulthandler
 import json
 import os
@@ -42,6 +43,7 @@ class Evaluator:
         self._emit = emit
         self._cancelled = cancelled
         self._seeds = Seeds()
+        self._home = os.getcwd()
         self.objective = loading.load(setup["objective"])
         self.arguments = loading.parameters_of(self.objective)
 
@@ -67,6 +69,7 @@ class Evaluator:
         )  # fmt: skip
         began = time.perf_counter()
         try:
+            os.chdir(self._home)  # the one of the start, wherever an earlier trial went
             self._seeds.set(trial.seed)
             began = time.perf_counter()
             returned = loading.call(self.objective, self.arguments, trial, self.fix)
@@ -192,8 +195,9 @@ def main() -> None:
         if message["kind"] != "run":
             continue
         outcome = evaluator.evaluate(message)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(ValueError, AttributeError, OSError):  # the objective may have closed it
+                stream.flush()
         pipe.send({"kind": "finished", "id": message["id"], "outcome": asdict(outcome)})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import math
 import os
 import select
 import signal
@@ -50,7 +51,7 @@ class Record:
         elif event["kind"] == "report":
             self.curve_ids.append(event["id"])
             self.steps.append(event["step"])
-            self.values.append(event["value"])
+            self.values.append(math.nan if event["value"] is None else event["value"])
 
     def now(self) -> float:
         """Seconds since the last ``open`` line; those of the journal where the run is over."""

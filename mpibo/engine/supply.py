@@ -7,16 +7,17 @@ last finished model, and enough of these are kept ready to last until the next a
 from __future__ import annotations
 
 import math
-from bisect import insort
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import median
 
 from mpibo.trial import Proposal
 
 SHARE = 0.01  # of a typical evaluation that a worker may wait for a newer model
 MARGIN = 3.0  # standard deviations on the number of starts expected during an answer
 SHORTEST = 0.02  # seconds; to keep workers busy with shorter evaluations is not worth an older model
+LATEST = 501  # durations that the typical one is the median of
 CHEAPER = 4.0  # a fit this many times dearer than a look at the last model is bridged by one
 
 
@@ -37,7 +38,7 @@ class Supply:
 
     Attributes:
         waiting: Proposals that were answered and not started, oldest first.
-        typical: Median duration of the DONE trials in seconds; None before the first.
+        typical: Median duration of the latest DONE trials in seconds; None before the first.
         asked: When the request that is out was made; None when none is.
         prepared: Whether the proposer has loaded what its models need; until then nothing is fitted.
     """
@@ -47,7 +48,8 @@ class Supply:
         self.waiting: deque[Proposal] = deque()
         self.asked: float | None = None
         self.prepared = False
-        self._durations: list[float] = []
+        self._durations: deque[float] = deque(maxlen=LATEST)
+        self._typical: float | None = None
         self._cost: dict[bool, float] = {}  # seconds of an answer with and without a fit
         self._request: Request | None = None
         self._news = False  # results that no fit has seen
@@ -55,8 +57,8 @@ class Supply:
 
     @property
     def typical(self) -> float | None:
-        """Median duration of this run's DONE trials in seconds."""
-        return self._durations[len(self._durations) // 2] if self._durations else None
+        """Median duration of this run's latest DONE trials in seconds."""
+        return self._typical
 
     @property
     def exhausted(self) -> bool:
@@ -66,7 +68,8 @@ class Supply:
     def ended(self, duration: float | None) -> None:
         """A trial has ended; ``duration`` if it is DONE."""
         if duration is not None:
-            insort(self._durations, duration)
+            self._durations.append(duration)
+            self._typical = median(self._durations)
         self._news = True
         self._dry = False
 
@@ -106,8 +109,8 @@ class Supply:
         if request.fit:
             self._news = False
 
-    def answered(self, proposals: Iterable[Proposal], now: float) -> None:
-        """The answer has come."""
+    def answered(self, proposals: Iterable[Proposal], now: float, again: bool = False) -> None:
+        """The answer has come; if there is nothing in it, it may be asked ``again`` before anything has happened."""
         assert self.asked is not None and self._request is not None
         spent = now - self.asked
         fit = self._request.fit
@@ -115,7 +118,7 @@ class Supply:
         self._cost[fit] = known + (0.5 if spent > known else 0.1) * (spent - known)  # rather too high than too low
         before = len(self.waiting)
         self.waiting.extend(proposals)
-        self._dry = len(self.waiting) == before and not (self._news and self.prepared)
+        self._dry = len(self.waiting) == before and not (self._news and self.prepared) and not again
         self.asked = None
 
     def dropped(self) -> None:

@@ -124,7 +124,6 @@ class Simulated:
         self._now = 0.0
         self._events: list[tuple[float, int, int, Message]] = []
         self._sent = 0
-        self.cancelled: set[int] = set()
         for worker in self.workers:
             self._at(latency, worker, {"kind": "ready", "host": "simulated", "pid": worker})
 

@@ -1,4 +1,4 @@
-"""A worker: it passes trials to its child, watches it, and tells what came of them. It never blocks.
+"""A worker: it passes trials to its child, watches it, and tells what came of them.
 
 A state machine without a loop of its own: a rank drives it (engine/mpi.py), or the local transport drives several.
 """
@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
 from mpibo.engine import messages
-from mpibo.engine.children import Child
+from mpibo.engine.children import Child, descendants
 from mpibo.engine.environment import child_environment
 from mpibo.engine.log import Log
 from mpibo.engine.messages import Message
@@ -69,6 +69,30 @@ class Worker:
 
     def handle(self, message: Message) -> None:
         """Take a message of the manager in."""
+        try:
+            self._take(message)
+        except OSError as error:  # no process, no descriptor left: it costs the trial, not the worker
+            self._stumble(error)
+
+    def step(self) -> None:
+        """Do whatever is due: read the child, hold the limits, beat."""
+        try:
+            self._step()
+        except OSError as error:
+            self._stumble(error)
+
+    def _stumble(self, error: OSError) -> None:
+        told = f"worker {self.number} on {socket.gethostname()}: {error}"
+        if self._child:
+            self._child.kill()
+            self._child = None
+        if self._run is None:
+            return
+        number, self._run = self._run["id"], None
+        self._points = []
+        self._send(messages.finished(number, Outcome(State.FAILED, reason="crash", error=told)))
+
+    def _take(self, message: Message) -> None:
         match message["kind"]:
             case "run":
                 self._begin(message)
@@ -100,8 +124,7 @@ class Worker:
                 times.append(self._reported + MERGE)
         return min(times)
 
-    def step(self) -> None:
-        """Do whatever is due: read the child, hold the limits, beat."""
+    def _step(self) -> None:
         if self.done:
             return
         now = self._now()
@@ -157,14 +180,13 @@ class Worker:
                 self._loaded = True
                 self._since = self._now()
             elif kind == "broken":
-                self._send({"kind": "broken", "line": message["line"], "error": message["error"]})
-                self._killed = Outcome(State.FAILED, reason="exception", error=message["error"])
+                self._give_up(message["line"], message["error"])
             elif self._run and message.get("id") == self._run["id"]:
                 if kind == "report":
                     self._report(message["points"])
                 elif kind == "finished":
                     self._end(messages.outcome(message))
-        if child.ended or gone:
+        if (child.ended or gone) and child is self._child:
             self._bury(child)
 
     def _bury(self, child: Child) -> None:
@@ -225,11 +247,16 @@ class Worker:
         except Exception as error:
             from mpibo.engine.sandbox import one_line, told
 
-            self._send({"kind": "broken", "line": one_line(error), "error": told(error)})
+            self._give_up(one_line(error), told(error))
             return
         self._end(self._inline.evaluate(message))
 
     # --- upwards ----------------------------------------------------------------------------------------------------
+
+    def _give_up(self, line: str, error: str) -> None:
+        """The objective can't be loaded here; a trial that waits for it is asked again elsewhere."""
+        self._run = None
+        self._send({"kind": "broken", "line": line[:1000], "error": error[-ERROR_BYTES:]})
 
     def _report(self, points: list[dict[str, Any]]) -> None:
         self._points.extend(points)
@@ -253,7 +280,7 @@ class Worker:
         if self._setup["isolation"] == "fresh" and self._child:
             self._child.kill()
             self._child = None
-        self._send(messages.finished(number, outcome))
+        self._send(_finished(number, outcome))
         if self._child is None and self._setup["isolation"] != "none" and not self.done:
             self._spawn()  # the next one loads the objective while the manager answers
 
@@ -264,15 +291,21 @@ class Worker:
 
 def resident(pid: int) -> int:
     """Resident bytes of a process and its descendants (those that /proc shows)."""
-    total, todo = 0, [pid]
-    while todo:
-        each = todo.pop()
-        with contextlib.suppress(OSError, ValueError):
-            with open(f"/proc/{each}/statm") as file:
-                total += int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-            with open(f"/proc/{each}/task/{each}/children") as file:
-                todo += [int(child) for child in file.read().split()]
+    total = 0
+    for each in [pid, *descendants(pid)]:
+        with contextlib.suppress(OSError, ValueError), open(f"/proc/{each}/statm") as file:
+            total += int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return total
+
+
+def _finished(number: int, outcome: Outcome) -> Message:
+    """The ``finished`` message; an outcome that is too large for one is a failure."""
+    try:
+        messages.pack(message := messages.finished(number, outcome))
+        return message
+    except ValueError as error:
+        told = f"the outcome can't be sent: {str(error)[:200]}"
+        return messages.finished(number, Outcome(State.FAILED, reason="value", error=told, duration=outcome.duration))
 
 
 def _fitting(head: Message, points: list[dict[str, Any]]) -> list[Message]:

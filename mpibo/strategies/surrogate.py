@@ -41,8 +41,10 @@ class Surrogate:
         self._design: Random | LatinHypercube | Sobol | None = None
 
     def design(self, trials: Trials, n: int, rng: np.random.Generator) -> list[Proposal] | None:
-        """The answer as long as too few results are in (none without any value), or no fit is wanted and there is none to
-        fall back on; then None."""
+        """The answer until enough results are in (none count before one has a value); then None.
+
+        Also the answer when this ask wants no fit and no model is kept.
+        """
         needed = max(10, 2 * axes(trials.space)) if self.n_initial is None else self.n_initial
         if len(self.results(trials)[1]) >= needed and (trials.fit or self.forest.ring):
             return None
