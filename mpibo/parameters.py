@@ -41,7 +41,9 @@ class _Unset:
 
 
 UNSET = _Unset()
-LARGEST = 2**53  # beyond it not every integer is a float
+EXACT = 2**53  # beyond it not every integer is a float
+LARGEST = 2**49  # of an Int: a column then tells all whole numbers between two of these apart
+FINEST = 1e-12  # smallest step, in parts of the largest number, that a column of a Float or a log scale tells apart
 _POWERS = np.array([float(f"1e{k}") for k in range(300)])
 
 
@@ -157,8 +159,12 @@ class _Number(Parameter):
             raise ValueError(f"{kind} on a log scale needs low > 0, got low={self.low}, high={self.high}")
         if self.step is not None and self.step <= 0:
             raise ValueError(f"{kind} needs step > 0, got step={self.step}")
-        if self.count is not None and self.count > LARGEST:
-            raise ValueError(f"{kind} needs a larger step, got step={self.step} in [{self.low}, {self.high}]")
+        largest = max(abs(self.low), abs(self.high))
+        if self.count not in (None, 1) and (self.log or self._type is float) and (self.step or 1) < FINEST * largest:
+            raise ValueError(
+                f"{kind} needs steps{' on a log scale' if self.log else ''} of at least {FINEST} of its largest number, "
+                f"got steps of {self.step or 1} in [{self.low}, {self.high}]"
+            )
         _check_when(self.when)
         if self.default is not None:
             try:
@@ -344,7 +350,7 @@ class Float(_Number):
         """``low`` and ``step`` as whole numbers, and what to divide these by for exact decimals; None: too fine."""
         places = max(0, *(-int(Decimal(repr(x)).as_tuple().exponent) for x in (self.low, self.step)))
         low, high, step = (int(Fraction(repr(x)) * 10**places) for x in (self.low, self.high, self.step))
-        return (low, step, 10.0**places) if places <= 22 and max(abs(low), abs(high), step) < LARGEST else None
+        return (low, step, 10.0**places) if places <= 22 and max(abs(low), abs(high), step) < EXACT else None
 
     def _level(self, k: Any) -> Any:
         if self._grid is not None:
@@ -780,8 +786,8 @@ def _whole(name: str, value: Any) -> int:
     found = value.item() if isinstance(value, np.generic) else value
     if not _bound("Int", name, found).is_integer():
         raise ValueError(f"Int needs a whole number as {name}, got {value!r}")
-    if abs(found) > LARGEST // 2:
-        raise ValueError(f"Int needs numbers within +-2**52, got {name}={value!r}")
+    if abs(found) > LARGEST:
+        raise ValueError(f"Int needs numbers within +-2**49, got {name}={value!r}")
     return int(found)
 
 

@@ -212,10 +212,10 @@ class Space:
         while found < n:
             size = n
             if self._forbidden:
-                wanted = (n - found) * (drawn / found if found else 1.0)  # at the rate so far
-                if drawn >= DRAWS / 10 and self.size <= ENUMERABLE and wanted > DRAWS:
+                wanted = (n - found) * (drawn / max(found, 1) if drawn else 1.0)  # at the rate so far
+                if self.size <= ENUMERABLE and wanted > DRAWS + 10 * n:
                     return np.concatenate([*parts, self._pick(n - found, rng)])
-                if drawn >= DRAWS and wanted > 100 * DRAWS:
+                if wanted > 100 * (DRAWS + n) or (found == 0 and drawn >= 10 * DRAWS):
                     raise ValueError(f"too few configs to sample {n} obey forbid: {found} of {drawn:,} random ones")
                 size = int(min(max(1.1 * wanted + 16, drawn / 2, 64), 20_000))
             codes, active = self._draw(size, rng)

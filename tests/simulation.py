@@ -29,7 +29,13 @@ def simulate(
     transport = wrap(Simulated(workers, objective, duration, latency=1e-4, seed=seed))
     journal = Journal(folder, now=transport.now, sync=False)
     search = Search(made, method, seed=seed, workers=workers, start=start, maximize=maximize)
-    settings = {"max_trials": max_trials, "method": method, "seed": seed, "maximize": maximize, "start": list(start)}
+    settings = {
+        "max_trials": max_trials,
+        "method": str(method),
+        "seed": seed,
+        "maximize": maximize,
+        "start": list(start),
+    }
     opening = {"utc": "2026-01-01T00:00:00+00:00", "host": "here", "settings": settings, "space": made.to_json()}
     manager = Manager(
         Limits(max_trials=max_trials, seed=seed, maximize=maximize, **limits), transport,

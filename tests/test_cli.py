@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 import mpibo
+from mpibo.search import Search, replay
+from mpibo.space import Space
 from mpibo.store.journal import read
 from mpibo.trial import State
 
@@ -105,6 +107,71 @@ def test_help_groups_its_flags_and_shows_examples(tmp_path):
     for word in ("goal:", "search:", "trials:", "workers:", "output:", "examples:", "--trial-timeout"):
         assert word in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 130
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("arguments", [["run", "--help"], ["--help"], ["nonsense"]])
+def test_help_comes_once_under_mpirun(tmp_path, arguments):
+    done = mpibo_(*arguments, ranks=3, folder=tmp_path)
+    assert done.returncode == (2 if arguments == ["nonsense"] else 0)
+    assert (done.stdout + done.stderr).count("mpibo: unknown" if arguments == ["nonsense"] else "usage:") == 1
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "told"),
+    [
+        ("--target", "nan", "finite"),
+        ("--max-trials", "1e3", "whole number"),
+        ("--seed", "-1", "at least 0"),
+        ("--start", "start.json", "list of configs"),
+        ("--isolation", "some", "expected one of"),
+    ],
+)
+def test_values_out_of_range(tmp_path, flag, value, told):
+    (tmp_path / "start.json").write_text("[1, 2]")
+    assert told in refused(tmp_path, ["run", "good.py:f", "--max-trials", 3, flag, value])
+
+
+def test_settings_come_back_through_settings(tmp_path):
+    """None, large seeds, negative numbers in exponent form: what settings.toml says is what was meant."""
+    (tmp_path / "train.py").write_text(
+        "def f(x, opt=0):\n    return {'value': x, 'none': opt is None}\nf.space = {'x': (1.0, 2.0)}\n"
+    )
+    more = ["--out", "run", "--progress", "none"]
+    flags = ["--max-trials", 3, "--fix", "opt=None", "--seed", 2**60 + 1, "--target", "-1e-300"]
+    first = mpibo_("run", "train.py:f", *flags, *more, folder=tmp_path)
+    assert first.returncode == 0, first.stderr
+    again = mpibo_("run", "train.py:f", "--settings", "run/settings.toml", "--max-trials", 6, *more, folder=tmp_path)
+    assert again.returncode == 0, again.stderr
+    trials = mpibo.load(tmp_path / "run").trials
+    assert len(trials) == 6 and all(trial.metrics["none"] for trial in trials)
+
+
+def test_a_diverging_loss_costs_no_view(tmp_path):
+    (tmp_path / "train.py").write_text(
+        "def f(x, trial):\n    trial.report(float('nan'), step=1)\n    return x\nf.space = {'x': (0.0, 1.0)}\n"
+    )
+    done = mpibo_("run", "train.py:f", "--max-trials", 4, "--out", "run", folder=tmp_path)
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    assert {"results.csv", "results.h5"} <= {path.name for path in (tmp_path / "run").iterdir()}
+
+
+def test_a_killed_proposer_is_replaced(tmp_path):
+    """Its caches are cold, the run goes on, no config comes twice, and the journal replays across it."""
+    line = command("run", "synthetic:sleep", "--fix", "seconds=0.1", "--max-trials", 40, "--workers", 3, "--out", "run")
+    run = subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    journal = tmp_path / "run" / "journal.jsonl"
+    deadline = time.monotonic() + 60
+    while not (journal.exists() and journal.read_text().count('"kind": "end"') >= 15):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(next(event["pid"] for event in read(journal).events if event["kind"] == "proposer"), signal.SIGKILL)
+    assert run.wait(timeout=60) == 0
+    events = read(journal).events
+    assert sum(event["kind"] == "proposer" for event in events) == 2
+    configs = [json.dumps(event["config"]) for event in events if event["kind"] == "start"]
+    assert len(set(configs)) == len(configs) == 40
+    assert replay(events, Search(Space.from_json(events[0]["space"]), seed=0, workers=3)) == []
 
 
 SCRIPT = """#!/bin/sh

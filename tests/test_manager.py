@@ -11,7 +11,7 @@ from mpibo.search import Search, replay
 from mpibo.space import Space
 from mpibo.store.journal import read
 from mpibo.strategies import METHODS
-from mpibo.trial import State, trials_of
+from mpibo.trial import Proposal, State, trials_of
 
 STRATEGIES = [*METHODS, "ambs:model=et,pending=lie-best", "ambs:pending=lie-worst,n_initial=5", "ts:model=rf"]
 
@@ -150,6 +150,34 @@ def test_target_and_exhaustion(tmp_path):
     (tmp_path / "b").mkdir()
     _, ended, _ = simulate(tmp_path / "b", "ts", max_trials=1000, space={"k": (1, 3), "c": ["a", "b"], "x": 0.5})
     assert ended.why == "exhausted" and len(rows(tmp_path / "b")) == 6
+
+
+def test_a_strategy_that_repeats_itself_comes_to_an_end(tmp_path):
+    """A user's own sampling on a small space: no config twice, and an end when only started ones are proposed."""
+
+    class Careless:
+        def propose(self, trials, n, rng):
+            return [Proposal({"k": int(rng.integers(1, 5))}) for _ in range(n)]
+
+    method, space = Careless(), {"k": (1, 4)}
+    _, ended, _ = simulate(tmp_path, method, workers=2, max_trials=100, space=space, objective=lambda c: c["k"])
+    assert ended.why == "exhausted"
+    assert sorted(trial.config["k"] for trial in rows(tmp_path)) == [1, 2, 3, 4]
+
+
+def test_a_child_that_is_ended_again_and_again_runs_out_of_attempts(tmp_path):
+    """LOST outcomes count as deaths as long as no signal ends the run."""
+
+    class Ends(Flaky):
+        def receive(self, until):
+            arrived = self._inner.receive(until)
+            if arrived and arrived[1]["kind"] == "finished":
+                arrived[1]["outcome"] |= {"state": "LOST", "value": None}
+            return arrived
+
+    _, ended, _ = simulate(tmp_path, max_trials=3, attempts=3, wrap=Ends)
+    assert ended.exit_code == 1
+    assert Counter(trial.state for trial in rows(tmp_path)) == {State.LOST: 6, State.FAILED: 3}
 
 
 def test_walltime_counts_over_all_starts(tmp_path):

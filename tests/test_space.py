@@ -51,14 +51,15 @@ def floats(draw, when):
         st.sampled_from([0.1, 0.25, 0.3, 1.0, 7.0]).map(lambda part: part * (high - low) / 3 or None) | st.none()
     )
     step = draw(st.sampled_from([step, None if step is None else float(f"{step:.2g}")]))
+    assume(step is None or step > high - low or step > 1e-12 * max(abs(low), abs(high)))
     return Float(low, high, log=log, step=step, when=when)
 
 
 @st.composite
 def ints(draw, when):
     log = draw(st.booleans())
-    low = draw(st.integers(1 if log else -1000, 1000) | st.just(1 if log else -(2**50)))
-    high = low + draw(st.integers(0, 20) | st.sampled_from([1000, 2**49]))
+    low = draw(st.integers(1 if log else -1000, 1000) | st.just(1 if log else -(2**48)))
+    high = low + draw(st.integers(0, 20) | st.sampled_from([1000, 10**12 - 1000 if log else 2**49]))
     return Int(low, high, log=log, step=draw(st.integers(1, 7) | st.none()), when=when)
 
 
@@ -118,13 +119,15 @@ def spaces(draw, finite=False):
 SEEDS = st.integers(0, 2**32 - 1)
 
 
+def units(space, n, seed):
+    free = sum(not isinstance(p, Constant) for p in space.parameters.values())
+    return np.random.default_rng(seed).random((n, free))
+
+
 def sampled(space, n, seed):
-    try:
-        return space.sample(n, np.random.default_rng(seed))
-    except ValueError as error:
-        if "too few configs" not in str(error):
-            raise
-        assume(False)
+    """Samples of a space that is small or of which one config in a hundred is legal (else it takes long)."""
+    assume(space.size <= ENUMERABLE or space.legal(space.spread(units(space, 1000, seed))).mean() > 0.01)
+    return space.sample(n, np.random.default_rng(seed))
 
 
 def same(one, other, space):
@@ -202,8 +205,7 @@ def test_enumerate_is_complete(space, seed):
     rows = {row.tobytes() for row in X}
     assert len(rows) == len(X) <= space.size
     assert {row.tobytes() for row in sampled(space, 300, seed)} <= rows
-    U = np.random.default_rng(seed).random((300, sum(not isinstance(p, Constant) for p in space.parameters.values())))
-    spread = space.spread(U)
+    spread = space.spread(units(space, 300, seed))
     assert {row.tobytes() for row in spread[space.legal(spread)]} <= rows
     assert space.enumerate(space.size - 1) is None
 
@@ -338,7 +340,9 @@ def test_shorthand():
         (lambda: Float(True, 2.0), "needs a number as low, got True"),
         (lambda: Int(1, 2.5), "needs a whole number as high, got 2.5"),
         (lambda: Float(0.0, 1.0, step=0.0), "needs step > 0"),
-        (lambda: Float(0.0, 1.0, step=1e-17), "needs a larger step"),
+        (lambda: Float(0.0, 1.0, step=1e-17), "needs steps of at least 1e-12 of its largest number, got steps of 1e-17"),
+        (lambda: Float(5e11, 5.1e11, step=0.4), "needs steps of at least 1e-12 of its largest number"),
+        (lambda: Int(1, 10**13, log=True), "Int needs steps on a log scale of at least 1e-12 of its largest number"),
         (lambda: Float(0.0, 1.0, log="log"), "needs log=True or log=False"),
         (lambda: Float(0.0, 1.0, default=2.0), r"default must lie in \[0.0, 1.0\], got 2.0"),
         (lambda: Int(1, 9, step=4, default=4), "default must be 1 plus a whole number of steps of 4, got 4"),

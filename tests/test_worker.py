@@ -12,6 +12,12 @@ from mpibo.trial import State, Trial
 OBJECTIVE = """
 import ctypes, os, subprocess, sys, time, warnings
 
+with open(__file__ + ".loads", "a") as file:
+    file.write("x")
+
+def helper(x):
+    return 2 * x
+
 def objective(do, trial):
     if do == "value":
         for step in range(3):
@@ -70,6 +76,29 @@ def objective(do, trial):
     if do == "seeded":
         import random, numpy
         return random.random() + numpy.random.random()
+    if do == "where":
+        here = os.getcwd()
+        os.chdir("/")
+        return {"value": 0, "here": here}
+    if do == "close stdout":
+        sys.stdout.close()
+        return 0.75
+    if do == "long keys":
+        return {"a" * 100_000: 1.0}
+    if do == "large and long":
+        return {"value": 1.0, "text": "\u20ac" * 9_000}
+    if do == "long error":
+        raise ValueError("\u20ac" * 1_000_000)
+    if do == "nan report":
+        trial.report(float("nan"), step=1)
+        return 0.5
+    if do == "spawn":
+        import multiprocessing
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            return pool.map(helper, [1.5])[0]
+    if do == "daemon":
+        subprocess.Popen(["setsid", "sleep", "988"])
+        return 0.0
     if do == "folder":
         (trial.folder / "model.txt").write_text("weights")
         return float(os.path.samefile(os.environ["MPIBO_FOLDER"], trial.folder))
@@ -133,6 +162,37 @@ def test_a_hang_is_killed_with_what_it_started(evaluate):
     while any("sleep\x00987" in _command(pid) for pid in os.listdir("/proc") if pid.isdigit()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_a_daemon_of_an_objective_does_not_outlive_the_run(evaluate):
+    evaluate("daemon", "numpy")
+    deadline = time.monotonic() + 5
+    while any("sleep\x00988" in _command(pid) for pid in os.listdir("/proc") if pid.isdigit()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_awkward_objectives(evaluate):
+    """They change folder, close what is ours, return or raise too much: each costs its own trial at most."""
+    outcomes, reports = evaluate(
+        "where", "where", "close stdout", "numpy", "long keys", "large and long", "long error", "nan report", "numpy"
+    )  # fmt: skip
+    assert outcomes[0].metrics["here"] == outcomes[1].metrics["here"]
+    assert [outcome.value for outcome in outcomes[2:]] == [0.75, 0.5, None, 1.0, None, 0.5, 0.5]
+    assert (outcomes[4].reason, outcomes[6].reason) == ("value", "exception")
+    assert len(outcomes[6].error) <= 4096 and reports[-1]["value"] is None
+
+
+def test_an_objective_may_spawn_processes_of_its_own(evaluate):
+    """They import the objective's file under its own name."""
+    outcomes, _ = evaluate("spawn", trial_timeout=20.0)
+    assert outcomes[0].value == 3.0
+
+
+@pytest.mark.parametrize(("isolation", "loads"), [("process", 1), ("fresh", 6)])
+def test_how_often_the_objective_is_loaded(evaluate, tmp_path, isolation, loads):
+    evaluate(*["numpy"] * 5, isolation=isolation)
+    assert len((tmp_path / "objective.py.loads").read_text()) in (loads, loads - 1)  # the spare one may not get to it
 
 
 def _command(pid):
