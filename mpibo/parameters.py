@@ -160,7 +160,8 @@ class _Number(Parameter):
         if self.step is not None and self.step <= 0:
             raise ValueError(f"{kind} needs step > 0, got step={self.step}")
         largest = max(abs(self.low), abs(self.high))
-        if self.count not in (None, 1) and (self.log or self._type is float) and (self.step or 1) < FINEST * largest:
+        coarse = self.count in (None, 1) or not (self.log or self._type is float)
+        if not coarse and (self.step or 1) < FINEST * largest:
             raise ValueError(
                 f"{kind} needs steps{' on a log scale' if self.log else ''} of at least {FINEST} of its largest number, "
                 f"got steps of {self.step or 1} in [{self.low}, {self.high}]"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mpibo.engine import messages
+from mpibo.engine.failing import Failing
 from mpibo.engine.messages import Message
 from mpibo.engine.supply import Supply
 from mpibo.engine.transport import Transport
@@ -111,7 +111,7 @@ class Manager:
         self._gone: set[int] = set()
         self._broken: dict[int, tuple[str, str]] = {}  # workers that can't load the objective: line, details
         self._recent: dict[str, None] = {}
-        self._first_failures: list[tuple[str | None, str]] | None = []
+        self._failing = Failing(max(10, 2 * len(transport.workers)))
         self._untold: list[str] = []
         self._asks = 0
         self._fruitless = 0
@@ -144,7 +144,7 @@ class Manager:
                 self._remember(trial)
         self._journal.events = []
         if self.ledger.ended:
-            self._first_failures = None
+            self._failing.relieve()
         self._journal.restart()
         self._commit({"kind": "open", **opening})
         lost = [
@@ -316,7 +316,8 @@ class Manager:
         self._untold.clear()
         for trial in self._commit(end_event(number, outcome)):
             self._supply.ended(trial.duration if trial.state is State.DONE else None)
-            self._watch_first(trial)
+            if (told := self._failing.told_by(trial)) is not None:
+                self._end = Ended("failing", 1, told, trial.error or "")
 
     def _free(self, worker: int) -> None:
         self._gone.discard(worker)
@@ -350,23 +351,6 @@ class Manager:
                     why = f"worker {worker} on {self._hosts.get(worker, '?')} was silent for {self.limits.lease:g} s"
                     log.warning("trial %d: %s", number, why)
                     self._lose(number, why, death=True)
-
-    def _watch_first(self, trial: Trial) -> None:
-        """When the first trials all fail alike, something is wrong with the objective, not with the configs."""
-        if self._first_failures is None:
-            return
-        if trial.state is not State.FAILED:
-            self._first_failures = None
-            return
-        last = re.sub(r"\(worker \d+ on [^)]*\)", "", trial.error or "").strip().splitlines()
-        self._first_failures.append((trial.reason, last[-1] if last else ""))
-        alike = len(set(self._first_failures)) == 1
-        if not alike:
-            self._first_failures = None
-        elif len(self._first_failures) >= max(10, 2 * len(self._transport.workers)):
-            count = len(self._first_failures)
-            line = f"the first {count} trials all failed alike: {self._first_failures[0][1] or trial.reason}"
-            self._end = Ended("failing", 1, line, trial.error or "")
 
     # --- what the proposer says -------------------------------------------------------------------------------------
 
