@@ -162,10 +162,9 @@ class _Number(Parameter):
         largest = max(abs(self.low), abs(self.high))
         coarse = self.count in (None, 1) or not (self.log or self._type is float)
         if not coarse and (self.step or 1) < FINEST * largest:
-            raise ValueError(
-                f"{kind} needs steps{' on a log scale' if self.log else ''} of at least {FINEST} of its largest number, "
-                f"got steps of {self.step or 1} in [{self.low}, {self.high}]"
-            )
+            where = f"{kind} needs steps{' on a log scale' if self.log else ''}"
+            got = f"got steps of {self.step or 1} in [{self.low}, {self.high}]"
+            raise ValueError(f"{where} of at least {FINEST} of its largest number, {got}")
         _check_when(self.when)
         if self.default is not None:
             try:
