@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.random import Generator
 
-from mpibo import parameters as kinds
+from mpibo import notation
 from mpibo.expression import Domain, Test, Tree, bind, names, parse
 from mpibo.parameters import Array, Choice, Constant, Float, Int, Parameter
 
@@ -481,7 +481,7 @@ class Space:
         """The space of ``to_json``'s dict."""
         if not isinstance(data, Mapping) or not isinstance(data.get("parameters"), list):
             raise ValueError(f'a space in JSON is {{"parameters": [...], "forbid": [...]}}, got {data!r:.80}')
-        kinds.check_keys(data, ("parameters",), ("forbid",))
+        notation.check_keys(data, ("parameters",), ("forbid",))
         found: dict[str, Parameter] = {}
         for item in data["parameters"]:
             if not isinstance(item, Mapping) or "name" not in item:
@@ -490,16 +490,16 @@ class Space:
             name = rest.pop("name")
             if name in found:
                 raise ValueError(f"the parameter {name!r} is there twice")
-            found[name] = _named(name, kinds.from_json, rest)
+            found[name] = _named(name, notation.from_json, rest)
         return cls(found, data.get("forbid", ()))
 
     def to_toml(self) -> str:
         """A ``[space]`` table with ``forbid`` before it; ``from_toml`` undoes it."""
-        lines = [f"forbid = {kinds.toml_value(self.forbid)}", ""] if self.forbid else []
+        lines = [f"forbid = {notation.toml_value(self.forbid)}", ""] if self.forbid else []
         lines.append("[space]")
         for name, parameter in self.parameters.items():
             bare = name.isascii() and name.replace("-", "").replace("_", "a").isalnum()
-            lines.append(f"{name if bare else kinds.toml_value(name)} = {kinds.to_toml(parameter)}")
+            lines.append(f"{name if bare else notation.toml_value(name)} = {notation.to_toml(parameter)}")
         return "\n".join(lines) + "\n"
 
     @classmethod
@@ -511,8 +511,8 @@ class Space:
             raise ValueError(f"not TOML: {error}") from None
         if not isinstance(data, Mapping) or not isinstance(data.get("space"), Mapping):
             raise ValueError(f"expected a table [space], got {data!r:.80}")
-        kinds.check_keys(data, ("space",), ("forbid",))
-        found = {name: _named(name, kinds.from_toml, value) for name, value in data["space"].items()}
+        notation.check_keys(data, ("space",), ("forbid",))
+        found = {name: _named(name, notation.from_toml, value) for name, value in data["space"].items()}
         return cls(found, data.get("forbid", ()))
 
     @classmethod
@@ -580,7 +580,7 @@ def _parameter(name: Any, value: Any) -> Parameter:
         raise ValueError(f"a parameter's name must be text without blanks, quotes, = and braces, got {name!r}")
     if name in RESERVED:
         raise ValueError(f"the name {name!r} is reserved for what else an objective gets: choose another")
-    return _named(name, kinds.from_shorthand, value)
+    return _named(name, notation.from_shorthand, value)
 
 
 def _named(name: Any, make: Callable[[Any], Parameter], value: Any) -> Parameter:

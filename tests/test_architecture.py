@@ -16,7 +16,7 @@ PACKAGE = ROOT / "mpibo"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 RECORDS = "trial outcome"
-SPACE = "expression parameters space"
+SPACE = "expression parameters notation space"
 CORE = f"{RECORDS} {SPACE} table"
 SEARCH = f"{CORE} models acquisition strategies schedules"
 TOP = f"{SEARCH} search store settings objectives engine report api integrations"
@@ -31,7 +31,8 @@ MAY_IMPORT = {
     "objectives": RECORDS,
     "expression": "",
     "parameters": "expression",
-    "space": "expression parameters integrations.configspace",  # for a ConfigurationSpace that it is given or asked for
+    "notation": "expression parameters",
+    "space": "expression parameters notation integrations.configspace",  # a ConfigurationSpace given or asked for
     "integrations.configspace": SPACE,
     "table": f"{RECORDS} {SPACE}",
     "models": CORE,
