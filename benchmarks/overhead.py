@@ -187,7 +187,8 @@ def rate(made: Run) -> float:
 
 def manager_cost(made: Run) -> float:
     """CPU seconds of rank 0 for each trial, between the first and the last look at it while trials ended."""
-    times = [made.opened + event["t"] for event in made.of("end")]
+    opened = made.opened
+    times = [opened + event["t"] for event in made.of("end")]
     looks = [look for look in made.seen if look and times[0] <= look[0] <= times[-1]]
     ended = sum(looks[0][0] < each <= looks[-1][0] for each in times) if len(looks) > 1 else 0
     return (looks[-1][1] - looks[0][1]) / ended if ended else math.nan
@@ -327,7 +328,7 @@ def chosen(text: str) -> list[str]:
 def main() -> int:
     """Measure, print, keep."""
     parser = argparse.ArgumentParser(description="What the engine itself costs (benchmarks/README.md).")
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter runs: 3 minutes instead of 15")
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter runs: 3 minutes instead of 14")
     parser.add_argument("--only", type=chosen, default=list(MEASURES), metavar="NAME,...", help=", ".join(MEASURES))
     parser.add_argument("--json", metavar="FILE", help="keep every sample")
     given = parser.parse_args()

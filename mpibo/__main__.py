@@ -1,13 +1,11 @@
-"""The ``mpibo`` command and its parts: run, check, log."""
+"""The ``mpibo`` command and its parts: run, check, log. A worker's rank serves whatever rank 0 was told."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
 
-from mpibo.engine import mpi
-from mpibo.run import guarded, leave
-from mpibo.run import main as run_main
+from mpibo.engine.environment import is_worker
 
 USAGE = """usage: mpibo COMMAND ...
 
@@ -20,15 +18,20 @@ commands:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Dispatch to a command."""
-    if mpi.is_worker():
-        mpi.serve()
+    if is_worker():
+        from mpibo.engine.mpi import serve
+
+        serve()
+    from mpibo.cli import guarded, leave
+    from mpibo.cli import main as search
+
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
         leave(0 if arguments else 2)
     name, rest = arguments[0], arguments[1:]
     if name == "run":
-        run_main(rest)
+        search(rest)
     from mpibo.commands import check, show_log
 
     commands: dict[str, Callable[[Sequence[str]], int]] = {"check": check, "log": show_log}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mpibo.engine import launch, loading, mpi
+from mpibo.engine.environment import is_worker
 from mpibo.report.notebook import NotebookLine, in_notebook
 from mpibo.settings import Settings, settings_from
 from mpibo.store.journal import read
@@ -73,7 +74,7 @@ def minimize(function: Callable[..., Any], space: Any, **settings: Any) -> Resul
         SystemExit: The script lacks its ``__main__`` guard, code 2; the scheduler ended the run, code 75.
         KeyboardInterrupt: Ctrl-C, after the run was closed in order.
     """
-    if mpi.is_worker():
+    if is_worker():
         mpi.serve()
     if loading.loading:
         raise ValueError(NESTED)

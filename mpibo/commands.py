@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mpibo.cli import Parser, describe, from_flags, parser, split_command
 from mpibo.engine import messages
 from mpibo.engine.environment import fair_threads
 from mpibo.engine.log import path_of, printed_by
 from mpibo.engine.probe import Probe
 from mpibo.engine.transport import Local
-from mpibo.run import Parser, describe, from_flags, parser, split_command
 from mpibo.settings import load_toml, settings_from
 from mpibo.store.journal import read
 from mpibo.trial import State, Trial, trial_seed

@@ -50,9 +50,10 @@ MAY_IMPORT = {
     "testing": f"{SEARCH} search",
     "sklearn": TOP,
     "api": TOP,
-    "run": TOP,
-    "commands": f"{TOP} run",
-    "__main__": f"{TOP} run commands",
+    "cli": TOP,
+    "run": f"{TOP} cli",
+    "commands": f"{TOP} cli",
+    "__main__": f"{TOP} cli commands",
 }
 
 NUMERIC = {"scipy", "sklearn", "torch", "h5py", "pandas", "matplotlib", "ConfigSpace", "joblib"}

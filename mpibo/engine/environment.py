@@ -38,6 +38,11 @@ def announced_rank(environ: Mapping[str, str] = os.environ) -> int:
     return 0
 
 
+def is_worker() -> bool:
+    """Whether this process is a rank other than 0 of a job, as its launcher says; does not start MPI."""
+    return announced_size() not in (None, 1) and announced_rank() > 0
+
+
 def scheduler_job(environ: Mapping[str, str] = os.environ) -> str | None:
     """The scheduler's job that this process runs in, as ``slurm:123``."""
     return f"slurm:{environ['SLURM_JOB_ID']}" if environ.get("SLURM_JOB_ID") else None

@@ -173,11 +173,6 @@ def join() -> World | None:
     return _world
 
 
-def is_worker() -> bool:
-    """Whether this process is a rank other than 0 of a job, as its launcher says; does not start MPI."""
-    return announced_size() not in (None, 1) and announced_rank() > 0
-
-
 def serve() -> NoReturn:
     """A worker's rank: serve one run after the other until rank 0's program ends; then leave."""
     try:

@@ -10,7 +10,6 @@ import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from statistics import median
 
 from mpibo.trial import Proposal
 
@@ -69,7 +68,7 @@ class Supply:
         """A trial has ended; ``duration`` if it is DONE."""
         if duration is not None:
             self._durations.append(duration)
-            self._typical = median(self._durations)
+            self._typical = sorted(self._durations)[len(self._durations) // 2]
         self._news = True
         self._dry = False
 
