@@ -285,6 +285,7 @@ class MPITransport:
         self._world = world
         self._setup = setup
         self._line: Line | None = None
+        self._dismissed: set[int] = set()
         self._pause = 1e-6
 
     def __enter__(self) -> Self:
@@ -294,8 +295,8 @@ class MPITransport:
 
     def __exit__(self, *_: object) -> None:
         assert self._line
-        for worker in self.workers:
-            self._line.send(worker, {"kind": "quit"})  # also when the manager failed; harmless twice
+        for worker in set(self.workers) - self._dismissed:
+            self._line.send(worker, {"kind": "quit"})  # the manager failed
         self._line.flush()
 
     def now(self) -> float:
@@ -305,6 +306,8 @@ class MPITransport:
     def send(self, worker: int, message: Message) -> None:
         """Send; never blocks."""
         assert self._line
+        if message["kind"] == "quit":
+            self._dismissed.add(worker)
         self._line.send(worker, message)
         self._pause = 1e-6
 
