@@ -226,11 +226,12 @@ def cpu_of(command: list[str]) -> float:
 
 
 def importing(quick: bool) -> Iterator[Figure]:
-    """CPU of ``import mpibo`` beyond a bare interpreter's, and of all that a worker's rank and a manager import."""
-    modules = {"import mpibo": (["mpibo"], 0.2), "import of a rank's modules": (["mpibo.run"], None)}
+    """CPU of ``import mpibo`` beyond a bare interpreter's, and of what the ranks import, mpi4py apart."""
+    modules = {"import mpibo": ("mpibo", 0.2), "import by a worker's rank": ("mpibo.engine.mpi", None),
+               "import by rank 0": ("mpibo.cli", None)}  # fmt: skip
     load = os.getloadavg()[0]
-    for name, (names, limit) in modules.items():
-        with_it, without = [sys.executable, "-c", f"import {', '.join(names)}"], [sys.executable, "-c", "pass"]
+    for name, (module, limit) in modules.items():
+        with_it, without = [sys.executable, "-c", f"import {module}"], [sys.executable, "-c", "pass"]
         cpu_of(with_it)
         spent = [cpu_of(with_it) - cpu_of(without) for _ in range(5 if quick else 15)]
         yield Figure(f"{name}, CPU", [max(0.0, each) for each in spent], "s", limit, load=load)
