@@ -56,13 +56,19 @@ def child_environment(threads: int | None = None, environ: Mapping[str, str] = o
         environ: The environment to start from.
     """
     kept = {name: value for name, value in environ.items() if not _of_launcher(name)}
-    if threads is not None and not any(name in environ for name in THREADS):
-        kept |= {name: str(threads) for name in THREADS}
+    kept |= thread_variables(threads, environ)
     # a child finds our package as this process did, whatever the working directory
     home = str(Path(__file__).resolve().parents[2])
     if home not in _site_folders():
         kept["PYTHONPATH"] = os.pathsep.join([home, *filter(None, [environ.get("PYTHONPATH")])])
     return kept
+
+
+def thread_variables(threads: int | None, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The variables that give OpenMP, MKL and OpenBLAS so many threads; none where the user set one of them."""
+    if threads is None or any(name in environ for name in THREADS):
+        return {}
+    return dict.fromkeys(THREADS, str(threads))
 
 
 def fair_threads(sharing: int) -> int:

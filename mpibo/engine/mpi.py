@@ -20,10 +20,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, Self
 
 from mpibo.engine import messages
+from mpibo.engine.children import Child
 from mpibo.engine.environment import announced_rank, announced_size
 from mpibo.engine.messages import Message
 from mpibo.engine.signals import Signals
-from mpibo.engine.worker import Worker
+from mpibo.engine.worker import Worker, new_child
 
 log = logging.getLogger("mpibo")
 
@@ -175,15 +176,21 @@ def join() -> World | None:
 
 def serve() -> NoReturn:
     """A worker's rank: serve one run after the other until rank 0's program ends; then leave."""
+    spare: Child | None = new_child()  # it starts while MPI does
     try:
         world = join()
     except BrokenLaunch:
-        raise SystemExit(2) from None  # rank 0, or the copy that takes itself for it, says why
+        world = None  # rank 0, or the copy that takes itself for it, says why
     if world is None:
+        if spare:
+            spare.kill()
         raise SystemExit(2)
     with Signals(impatient=False) as signals:
         while (setup := world.await_setup(signals)) is not None:
-            Rank(world, setup, signals).serve()
+            Rank(world, setup, signals, spare).serve()
+            spare = None
+    if spare:
+        spare.kill()
     world.close()
     raise SystemExit(0)
 
@@ -191,10 +198,10 @@ def serve() -> NoReturn:
 class Rank:
     """A worker's rank during one run: a ``Worker`` driven by MPI's messages and its child's pipe."""
 
-    def __init__(self, world: World, setup: Mapping[str, Any], signals: Signals) -> None:
+    def __init__(self, world: World, setup: Mapping[str, Any], signals: Signals, spare: Child | None) -> None:
         self._line = Line(world, world.runs)
         self._signals = signals
-        self._worker = Worker(world.rank, setup, lambda message: self._line.send(0, message))
+        self._worker = Worker(world.rank, setup, lambda message: self._line.send(0, message), spare=spare)
         self._token = setup.get("token")
         self._heard = time.monotonic()
         self._freed = time.monotonic()

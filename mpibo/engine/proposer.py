@@ -169,7 +169,7 @@ def main() -> None:
     except Exception as error:
         pipe.send({"kind": "refused", "line": one_line(error), "error": told(error)})
         return
-    pipe.send({"kind": "ready", "pid": os.getpid(), "versions": versions(), "cpu": platform.processor(), "threads": 1})
+    pipe.send({"kind": "ready", "pid": os.getpid(), "versions": versions(), "cpu": platform.machine(), "threads": 1})
     follower: Follower | None = None
     while (message := pipe.receive()) is not None:
         if follower is None:

@@ -170,6 +170,7 @@ def main() -> None:
     setup = pipe.receive()
     if setup is None:
         return
+    os.environ.update(setup.get("variables", {}))  # before the objective loads a library that reads them
     sys.argv = list(setup.get("argv", sys.argv))
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     cancels: set[int] = set()

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from mpibo.engine import messages
 from mpibo.engine.children import Child, descendants
-from mpibo.engine.environment import child_environment
+from mpibo.engine.environment import child_environment, thread_variables
 from mpibo.engine.log import Log
 from mpibo.engine.messages import Message
 from mpibo.outcome import ERROR_BYTES
@@ -38,11 +38,12 @@ class Worker:
         send: Sends a message to the manager; must not block.
         now: Seconds, monotonic.
         echo: Where to show what the objective prints, besides its log.
+        spare: A child from ``new_child`` that waits for its setup already.
     """
 
     def __init__(
         self, number: int, setup: Mapping[str, Any], send: Callable[[Message], None],
-        now: Callable[[], float] = time.monotonic, echo: BinaryIO | None = None,
+        now: Callable[[], float] = time.monotonic, echo: BinaryIO | None = None, spare: Child | None = None,
     ) -> None:  # fmt: skip
         self.number = number
         self.done = False  # told to quit
@@ -60,11 +61,15 @@ class Worker:
         self._log = Log(setup.get("folder"), number, echo)
         self._killed: Outcome | None = None  # why we ended the child ourselves
         self._inline: Any = None
+        self._spare = spare
 
     def start(self) -> None:
         """Start the child, so that it loads the objective, and say that we are ready."""
         if self._setup["isolation"] != "none":
             self._spawn()
+        elif self._spare:
+            self._spare.kill()
+            self._spare = None
         self._send({"kind": "ready", "host": socket.gethostname(), "pid": os.getpid()})
 
     def handle(self, message: Message) -> None:
@@ -140,19 +145,20 @@ class Worker:
     def close(self) -> None:
         """End the child and its process group; serve no more."""
         self.done = True
-        if self._child:
-            self._child.kill()
-            self._child = None
+        for child in (self._child, self._spare):
+            if child:
+                child.kill()
+        self._child = self._spare = None
         self._log.close()
 
     # --- the child --------------------------------------------------------------------------------------------------
 
     def _spawn(self) -> None:
-        environment = child_environment(self._setup.get("threads")) | {"MPIBO_WORKER": str(self.number)}
-        self._child = Child("mpibo.engine.sandbox", environment=environment, capture=True)
+        self._child, self._spare = self._spare or new_child(), None
         self._loaded = False
         self._since = self._now()
-        self._child.send(self._setup)
+        variables = thread_variables(self._setup.get("threads")) | {"MPIBO_WORKER": str(self.number)}
+        self._child.send({**self._setup, "variables": variables})
 
     def _begin(self, message: Message) -> None:
         self._run = message
@@ -287,6 +293,11 @@ class Worker:
     def _send(self, message: Message) -> None:
         self._last_sent = self._now()
         self._send_up(message)
+
+
+def new_child() -> Child:
+    """A child that evaluates, once it is sent its setup."""
+    return Child("mpibo.engine.sandbox", environment=child_environment(), capture=True)
 
 
 def resident(pid: int) -> int:
