@@ -6,16 +6,21 @@ import dataclasses
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpibo.engine import launch, loading, mpi
 from mpibo.engine.environment import is_worker
+from mpibo.goals import NO_BEST, Aims, aims_in
 from mpibo.report.notebook import NotebookLine, in_notebook
 from mpibo.settings import Settings, settings_from
 from mpibo.store.journal import read
-from mpibo.trial import Trial, trials_of
+from mpibo.trial import Outcome, State, Trial, end_event, start_event, trials_of
+
+if TYPE_CHECKING:
+    from mpibo.recommend import Recommended
 
 log = logging.getLogger("mpibo")
 
@@ -30,16 +35,68 @@ class Result:
     """What a run found.
 
     Attributes:
-        best: The incumbent, or None when no trial has a value.
         trials: All trials in the order of their ids; values have the person's sign.
         why_ended: ``max_trials``, ``target``, ``walltime``, ``exhausted``, a signal's name, ...
         folder: The run folder.
+        aims: What was good: the sign of the value or the goals, and the limits.
+        space: The space's JSON form.
+        noise: Whether values were declared noisy.
     """
 
-    best: Trial | None
     trials: list[Trial]
     why_ended: str | None
     folder: Path
+    aims: Aims = Aims()
+    space: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
+    noise: bool = False
+
+    @property
+    def best(self) -> Trial | None:
+        """The incumbent: the best DONE trial within the limits at the highest budget; None when there is none.
+
+        With ``noise`` it is the first trial of the config of which a model of all results expects most.
+
+        Raises:
+            ValueError: There are several goals.
+        """
+        if self.aims.several:
+            raise ValueError(NO_BEST)
+        if self.noise:
+            return None if self._recommended is None else self.trials[self._recommended.row]
+        return next(iter(self._leading), None)
+
+    @property
+    def expected(self) -> float | None:
+        """The value to expect of the best config: a model's with ``noise``, else its own."""
+        if self.noise and not self.aims.several:
+            return None if self._recommended is None else self._recommended.expected
+        return None if self.best is None else self.best.value
+
+    @property
+    def front(self) -> list[Trial]:
+        """With several goals the trials that no other beats in all of them, by the first goal; else the best alone."""
+        if self.aims.several:
+            return self._leading
+        return [] if self.best is None else [self.best]
+
+    @cached_property
+    def _leading(self) -> list[Trial]:
+        from mpibo.front import front_of  # it needs NumPy: a rank that only serves does without
+
+        return front_of(self.trials, self.aims)
+
+    @cached_property
+    def _recommended(self) -> Recommended | None:
+        from mpibo.recommend import recommend
+        from mpibo.space import Space
+        from mpibo.table import Trials
+
+        table = Trials(Space.from_json(dict(self.space)), *self.aims)
+        for trial in self.trials:
+            table.apply(start_event(trial))
+            if trial.state in (State.DONE, State.STOPPED):
+                table.apply(end_event(trial.id, Outcome(trial.state, trial.value, metrics=trial.metrics)))
+        return recommend(table)
 
     def to_pandas(self) -> Any:
         """The trials as a ``pandas.DataFrame``, with columns ``config.NAME`` and ``metrics.NAME``."""
@@ -63,10 +120,12 @@ def minimize(function: Callable[..., Any], space: Any, **settings: Any) -> Resul
 
     Args:
         function: Takes the config's names as keywords; ``trial`` (a ``RunningTrial``) and ``config`` if it has them.
-            Returns a number, or a dict with ``value`` and metrics, or None if it reported.
+            Returns a number, or a dict with ``value`` and metrics, or None if it reported; where there are goals or
+            limits a dict with their names.
         space: A ``Space``, a dict of parameters, or a ``ConfigurationSpace``.
-        **settings: ``max_trials walltime target method budget start seed fix trial_timeout attempts isolation
-            memory_per_worker workers out progress`` as in ``mpibo run --help``; ``method`` may be a strategy object.
+        **settings: ``max_trials walltime target maximize goals limits noise method budget start warm_start seed fix
+            trial_timeout attempts isolation memory_per_worker workers out progress`` as in ``mpibo run --help``;
+            ``method`` may be a strategy object.
             One of max_trials, walltime and target is required.
 
     Raises:
@@ -121,11 +180,11 @@ def load(run: str | os.PathLike[str]) -> Result:
     folder = Path(run)
     events = read(folder).events
     opens = [event for event in events if event["kind"] == "open"]
-    maximise = bool(opens and opens[0]["settings"].get("maximize", False))
+    settings, space = (opens[-1]["settings"], opens[-1]["space"]) if opens else ({}, {})
     closes = [event for event in events if event["kind"] == "close"]
     still = not closes or closes[-1]["n"] < opens[-1]["n"]
-    best = launch.ledger_of(events, maximise).best
-    return Result(best, trials_of(events, maximise), None if still else closes[-1]["why"], folder)
+    why = None if still else closes[-1]["why"]
+    return Result(trials_of(events), why, folder, aims_in(settings), space, bool(settings.get("noise", False)))
 
 
 def require_end(settings: Settings) -> None:

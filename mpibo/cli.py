@@ -122,7 +122,7 @@ def run(argv: Sequence[str], prog: str = "mpibo run") -> int:
     probe = Probe(description, name, settings.space, settings.fix)
     world = mpi.join()
     found = probe.result()
-    if "maximize" not in flags and "maximize" not in file:
+    if "maximize" not in flags and "maximize" not in file and not settings.goals:
         settings = settings_from(file, flags, {"maximize": found["maximize"]})
     if settings.max_trials is None and settings.walltime is None and settings.target is None:
         if not builtin:

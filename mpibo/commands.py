@@ -27,16 +27,17 @@ def check(argv: Sequence[str]) -> int:
     name, description, _ = describe(given.objective, command)
     file = load_toml(given.settings) if given.settings else {}
     settings = settings_from({key.replace("-", "_"): value for key, value in file.items()}, from_flags(given))
-    signed = given.maximize is not None or "maximize" in file
+    signed = given.maximize is not None or "maximize" in file or bool(settings.goals)
     found = Probe(description, name, settings.space, settings.fix).result()
-    sign = "maximise" if (settings.maximize if signed else found["maximize"]) else "minimise"
-    print(f"{name}: {sign} over\n{found['text']}")
+    aims = settings.aims if signed else settings.aims._replace(maximize=found["maximize"])
+    print(f"{name}: {aims} over\n{found['text']}")
     config = _a_config(found["space"], settings.seed, settings.start)
     print(f"\none trial: {config}", flush=True)
     setup = {
         "objective": description, "fix": settings.fix, "folder": None, "argv": sys.argv,
         "isolation": settings.isolation, "trial_timeout": settings.trial_timeout,
-        "memory": settings.memory_per_worker, "threads": fair_threads(1),
+        "memory": settings.memory_per_worker, "threads": fair_threads(1), "goals": list(settings.goals),
+        "limits": list(settings.limits),
     }  # fmt: skip
     trial = Trial(id=0, config=config, budget=settings.budget, seed=trial_seed(settings.seed, 0))
     with Local(1, setup, echo=sys.stdout.buffer) as transport:
@@ -66,7 +67,8 @@ def _verdict(outcome: Any) -> int:
     sys.stdout.flush()
     if outcome.state is State.DONE:
         extra = "".join(f", {key} {value}" for key, value in outcome.metrics.items())
-        print(f"value {outcome.value:.6g} after {outcome.duration:.2f} s{extra}")
+        value = "done" if outcome.value is None else f"value {outcome.value:.6g}"
+        print(f"{value} after {outcome.duration:.2f} s{extra}")
         return 0
     print(f"{outcome.state}: {outcome.reason}\n{outcome.error}", file=sys.stderr)
     return 1
@@ -95,6 +97,14 @@ def show_log(argv: Sequence[str]) -> int:
         raise ValueError(f"{folder} is no run folder: it holds no journal.jsonl")
     events = [event for event in read(folder).events if event.get("id") == given.id]
     starts = [event for event in events if event["kind"] == "start"]
+    for event in events:
+        if event["kind"] == "add":
+            told = {} if event.get("value") is None else {"value": event["value"]}
+            told |= event.get("metrics", {})
+            print(f"trial {given.id} was told, not run: {event['config']}")
+            print("  ".join(f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {value}"
+                            for name, value in told.items()))  # fmt: skip
+            return 0
     if not starts:
         raise ValueError(f"{folder} has no trial {given.id} that was started")
     worker = starts[0].get("worker", 0)
@@ -105,6 +115,8 @@ def show_log(argv: Sequence[str]) -> int:
     for event in events:
         if event["kind"] == "end":
             value = "" if event.get("value") is None else f" {event['value']:.6g}"
+            numbers = {} if value else event.get("metrics", {})
+            value += "".join(f"  {key}={told}" for key, told in numbers.items() if isinstance(told, (int, float)))
             print(f"{event['state']}{value} after {event['duration']:.2f} s")
             if event.get("error"):
                 print(f"{event['reason']}: {event['error']}")

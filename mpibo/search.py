@@ -6,12 +6,15 @@ The proposer runs the same code from the journal's lines (``apply``, ``answer``)
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mpibo.front import front_of
+from mpibo.goals import NO_BEST, Goal, Limit, aims_of
 from mpibo.outcome import as_number, outcome_of, plain
 from mpibo.space import Space
 from mpibo.strategies import DEFAULT, METHODS, Strategy, make
@@ -29,6 +32,11 @@ from mpibo.trial import (
     trial_of,
 )
 
+if TYPE_CHECKING:
+    from mpibo.recommend import Recommended
+
+DIRECTIONS = 4  # weightings of the goals that a large answer is split over
+
 
 class Search:
     """Ask-and-tell search over a space.
@@ -39,11 +47,20 @@ class Search:
         seed: The same seed, asks and results give the same trials.
         workers: Evaluations at once; informs the strategy only.
         maximize: Whether larger values are better.
+        goals: Metrics of the told dict in place of a value, ``"min error, max recall"`` or a list.
+        limits: Metrics of the told dict that must keep a bound, ``"megabytes <= 20"`` or a list.
+        noise: Values are noisy: strategies may repeat a config, and ``best`` goes by a model's expectation.
+        max_trials: How many evaluations there will be; informs the strategy only.
         start: Configs to try first; missing names are sampled.
+        warm_start: Another run's folder or journal, or a CSV file of results. In the same space its results are
+            added; in one that only overlaps its best configs are tried after those of ``start``.
         budget: The budget of every trial.
 
+    Attributes:
+        choice: The model that made the last answer and why, where the strategy chooses (``auto``), else None.
+
     Raises:
-        ValueError: A space, method or start config that can't be.
+        ValueError: A space, method, start config or warm start that can't be.
     """
 
     def __init__(
@@ -54,20 +71,36 @@ class Search:
         seed: int = 0,
         workers: int = 1,
         maximize: bool = False,
+        goals: str | Sequence[str | Goal] = (),
+        limits: str | Sequence[str | Limit] = (),
+        noise: bool = False,
+        max_trials: int | None = None,
         start: Sequence[Config] = (),
+        warm_start: str | os.PathLike[str] | None = None,
         budget: int = 1,
     ) -> None:
         self.space = space if isinstance(space, Space) else Space(space)
         self.seed = seed
         self.workers = workers
-        self.maximize = maximize
+        self.aims = aims_of(maximize, goals, limits)
+        self.noise = noise
         self.budget = budget
-        self.table = Trials(self.space, maximize)
+        self.table = Trials(self.space, *self.aims)
+        self.table.workers, self.table.total, self.table.noise = workers, max_trials, noise
         self._method = method
         self._strategy: Strategy | None = None
-        self._ledger = Ledger(maximize)
+        self._ledger = Ledger(*self.aims)
+        self._judged: tuple[int, Recommended | None] = (-1, None)  # rows that had ended, and what came of them
         self._trials: dict[int, Trial] = {}
         self._asks = 0
+        self.choice: tuple[str, str] | None = None
+        if warm_start is not None:
+            from mpibo.warm import prior  # reads files; a search by itself does not
+
+            known = prior(warm_start, self.space, self.aims, seed=seed, budget=budget)
+            start = [*start, *known.start]
+            for event in known.results:
+                self._take(event | {"id": self.table.n})
         complete = [self.space.complete(dict(config), _rng(seed, 0, i)) for i, config in enumerate(start)]
         self._start = list(zip(complete, map(key, self.space.encode(complete)), strict=True))
         make(method)  # a wrong name, option or object is told now
@@ -76,8 +109,34 @@ class Search:
 
     @property
     def best(self) -> Trial | None:
-        """The incumbent: the best DONE trial at the highest budget that has one."""
-        return self._ledger.best
+        """The incumbent: the best DONE trial within the limits at the highest budget that has one.
+
+        With ``noise`` it is the one of which a model of all results expects most (see ``expected``).
+
+        Raises:
+            ValueError: There are several goals.
+        """
+        if self.aims.several:
+            raise ValueError(NO_BEST)
+        if not self.noise:
+            return self._ledger.best
+        judged = self._recommended()
+        return None if judged is None else self._trials[judged.row]
+
+    @property
+    def expected(self) -> float | None:
+        """The value to expect of the best config: a model's with ``noise``, else its own."""
+        if self.noise and not self.aims.several:
+            judged = self._recommended()
+            return None if judged is None else judged.expected
+        return None if self.best is None else self.best.value
+
+    @property
+    def front(self) -> list[Trial]:
+        """With several goals the trials that no other beats in all of them, by the first goal; else the best alone."""
+        if self.aims.several:
+            return front_of(self.trials, self.aims)
+        return [] if self.best is None else [self.best]
 
     @property
     def trials(self) -> list[Trial]:
@@ -98,10 +157,10 @@ class Search:
         return trials
 
     def tell(self, trial: Trial | int, value: Any = None, *, error: str | None = None) -> Trial:
-        """Say what came of a trial: a number, a dict with ``value`` and metrics, or an error.
+        """Say what came of a trial: a number, a dict with ``value`` (or the goals) and metrics, or an error.
 
         Returns:
-            The trial in its final state: FAILED if an error was told, or the value is none, NaN or infinite.
+            The trial in its final state: FAILED if an error was told, or a number is missing, NaN or infinite.
 
         Raises:
             ValueError: The trial is unknown or has ended.
@@ -111,8 +170,8 @@ class Search:
             outcome = Outcome(State.FAILED, reason="exception", error=str(error))
         else:
             steps, values = self.table.curves(number)
-            last = float(-values[-1] if self.maximize else values[-1]) if len(steps) else None
-            outcome = outcome_of(value, reported=last)
+            last = float(-values[-1] if self.aims.maximize else values[-1]) if len(steps) else None
+            outcome = outcome_of(value, reported=last, aims=self.aims)
         return self._take(end_event(number, outcome))
 
     def report(self, trial: Trial | int, value: float, step: int, **metrics: Any) -> bool:
@@ -127,13 +186,14 @@ class Search:
 
     def add(self, config: Config, value: Any) -> Trial:
         """Tell a result that was found elsewhere. It does not count as asked for."""
-        number = as_number(value)
-        if number is None or not np.isfinite(number):
-            raise ValueError(f"expected a finite number as the value of an added config, got {value!r}")
+        outcome = outcome_of(value, aims=self.aims)
+        if outcome.state is not State.DONE:
+            raise ValueError(f"the value of an added config: {outcome.error}")
         checked = self.space.check(dict(config))
-        return self._take(
-            {"kind": "add", "id": self.table.n, "config": checked, "value": number, "budget": self.budget}
-        )
+        told: Event = {"kind": "add", "id": self.table.n, "config": checked, "budget": self.budget}
+        if outcome.value is not None:
+            told["value"] = outcome.value
+        return self._take(told | {"metrics": dict(outcome.metrics)})
 
     def _running(self, trial: Trial | int) -> int:
         number = trial.id if isinstance(trial, Trial) else trial
@@ -179,18 +239,46 @@ class Search:
         taken = self.table.taken
         first = [Proposal(config, origin="start") for config, x in self._start if x not in taken][:n]
         proposals = first
+        self.choice = None
         if len(first) < n:
-            rng = _rng(self.seed, 1, event["ask"])
-            more = self._strategy.propose(self.table, n - len(first), rng)
-            more = more if _ours(self._strategy) else [self._checked(each) for each in more]
-            given = [proposal.config for proposal in first]  # of these the strategy does not know
-            proposals = first + [each for each in more if each.config not in given]
+            proposals = first + self._proposed(n - len(first), event["ask"], [proposal.config for proposal in first])
+            self.choice = _choice(self._strategy)
         answer = [
             replace(proposal, ask=event["ask"], place=place, budget=self.budget)
             for place, proposal in enumerate(proposals[:n])
         ]
         self.table.offer(answer)
         return answer
+
+    def _proposed(self, n: int, ask: int, given: list[Config]) -> list[Proposal]:
+        """The strategy's part of an answer, without the configs ``given`` already, of which it does not know.
+
+        With several goals it is made in up to four parts, each under random weights of its own; a later part sees those
+        before it as waiting.
+        """
+        assert self._strategy is not None
+        rng, dice = _rng(self.seed, 1, ask), _rng(self.seed, 2, ask)
+        parts = min(n, DIRECTIONS) if self.aims.several else 1
+        kept = self.table.waiting
+        proposals: list[Proposal] = []
+        for part in range(parts):
+            if self.aims.several:
+                self.table.weigh(dice.dirichlet(np.ones(len(self.aims.goals))))
+            more = self._strategy.propose(self.table, (n + part) // parts, rng)
+            more = more if _ours(self._strategy) else [self._checked(each) for each in more]
+            proposals += [each for each in more if each.origin == "repeat" or each.config not in given]
+            if part < parts - 1:
+                given = given + [each.config for each in more]
+                self.table.waiting = np.concatenate([kept, self.space.encode([each.config for each in proposals])])
+        self.table.waiting = kept
+        return proposals
+
+    def _recommended(self) -> Recommended | None:
+        if self._judged[0] != self._ledger.ended:
+            from mpibo.recommend import recommend
+
+            self._judged = self._ledger.ended, recommend(self.table)
+        return self._judged[1]
 
     def _checked(self, proposal: Proposal) -> Proposal:
         try:
@@ -204,17 +292,25 @@ def replay(events: Iterable[Event], search: Search) -> list[str]:
 
     Args:
         events: All events of the run.
-        search: A fresh search with the run's space, method, seed, sign, start configs and budget.
+        search: A fresh search with the run's space, method, seed, sign, goals, limits, start configs and budget.
 
     Returns:
-        A line for every started trial that differs; empty when the run replays bit for bit.
+        A line for every started trial and every choice of a model that differs; empty when the run replays bit for bit.
     """
     answers: dict[tuple[int, int], Proposal] = {}
+    choices: dict[int, tuple[str, str] | None] = {}
     differences: list[str] = []
     for event in events:
         if event["kind"] == "ask":
             answers.update({(p.ask, p.place): p for p in search.answer(event)})  # type: ignore[misc]
+            choices[event["ask"]] = search.choice
             continue
+        if event["kind"] == "choice" and choices.get(event["ask"]) != (event["model"], event["why"]):
+            chosen = choices.get(event["ask"])
+            told = "none" if chosen is None else f"{chosen[0]} ({chosen[1]})"
+            differences.append(
+                f"line {event.get('n')}: ask {event['ask']} chose {event['model']} ({event['why']}), replayed {told}"
+            )
         if event["kind"] == "start" and "ask" in event:
             proposal = answers.get((event["ask"], event["place"]))
             if proposal is None or proposal.config != event["config"]:
@@ -226,6 +322,14 @@ def replay(events: Iterable[Event], search: Search) -> list[str]:
 
 def _rng(*numbers: int) -> np.random.Generator:
     return np.random.default_rng(numbers)
+
+
+def _choice(strategy: Strategy) -> tuple[str, str] | None:
+    """The model chosen and why, where a strategy says so as ``auto`` does."""
+    match getattr(strategy, "choice", None):
+        case (str() as model, str() as why):
+            return model, why
+    return None
 
 
 def _ours(strategy: Strategy) -> bool:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mpibo.goals import Aims, aims_of, goals_of, limits_of
+
 TRIALS_OF_A_BUILT_IN = 64
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -119,6 +121,14 @@ def _configs(value: Any) -> tuple[dict[str, Any], ...]:
     return tuple(_names(item) for item in value)
 
 
+def _goals(value: Any) -> tuple[str, ...]:
+    return tuple(map(str, goals_of(value)))
+
+
+def _limits(value: Any) -> tuple[str, ...]:
+    return tuple(map(str, limits_of(value)))
+
+
 def _names(value: Any) -> dict[str, Any]:
     """Names and values as JSON can say them; TOML's ``{none = true}`` is None."""
     if not isinstance(value, Mapping):
@@ -167,15 +177,27 @@ class Settings:
     )
     target: float | None = _setting("goal", "end when a value at least this good is found", _finite, None, "VALUE")
     maximize: bool = _setting("goal", "larger values are better", _truth, False)
+    goals: tuple[str, ...] = _setting(
+        "goal", "metrics of the returned dict to make small or large, as in 'min error, max recall'", _goals, (),
+        "'min NAME, max NAME'",
+    )  # fmt: skip
+    limits: tuple[str, ...] = _setting(
+        "goal", "metrics of the returned dict that must keep a limit, as in 'megabytes <= 20'", _limits, (),
+        "'NAME <= NUMBER'",
+    )  # fmt: skip
+    noise: bool = _setting("goal", "values are noisy: repeat the best configs, judge by a model", _truth, False)
     space: str | None = _setting(
         "search", "space file (TOML or JSON); wins over the objective's own", _text, None, "FILE"
     )
     fix: dict[str, Any] = _setting("search", "hold an argument of the objective", _names, {}, "NAME=VALUE")
     method: str = _setting("search", "strategy and its options, as in ambs:kappa=1.96,pending=lie-worst", _text,
-                           "ts:model=et", "NAME[:k=v,..]")  # fmt: skip
+                           "auto", "NAME[:k=v,..]")  # fmt: skip
     budget: int = _setting("search", "budget of every trial (what trial.budget says)", _positive, 1, "N")
     start: tuple[dict[str, Any], ...] = _setting(
         "search", "configs to run first (TOML or JSON file)", _configs, (), "FILE"
+    )
+    warm_start: str | None = _setting(
+        "search", "another run's folder, or a CSV of results: what is known before the first trial", _text, None, "RUN"
     )
     seed: int = _setting("search", "the run's seed", _whole, 0, "N")
     trial_timeout: float | None = _setting("trials", "longest time of one trial", seconds, None, "TIME")
@@ -196,10 +218,16 @@ class Settings:
                              "auto|live|plain|none")  # fmt: skip
     debug: bool = _setting("output", "show the traceback of an error", _truth, False)
 
+    @property
+    def aims(self) -> Aims:
+        """Sign, goals and limits."""
+        return aims_of(self.maximize, self.goals, self.limits)
+
     def plain(self) -> dict[str, Any]:
         """The settings that are set, as TOML and the journal keep them."""
         values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
-        values["start"] = list(values["start"])
+        for name in ("start", "goals", "limits"):
+            values[name] = list(values[name])
         return {name: value for name, value in values.items() if value is not None and value not in ([], {})}
 
 
@@ -226,6 +254,10 @@ def settings_from(*sources: Mapping[str, Any]) -> Settings:
     settings = Settings(**merged)
     if settings.isolation == "none" and settings.memory_per_worker is not None:
         raise ValueError("memory_per_worker needs a process of its own: not with isolation none")
+    if settings.aims.several and settings.target is not None:
+        raise ValueError(
+            f"target is for one value; with the goals {', '.join(settings.goals)} give max_trials or walltime"
+        )
     return settings
 
 

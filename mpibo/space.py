@@ -430,6 +430,24 @@ class Space:
                 raise ValueError(f"the config is forbidden by {text!r}: {dict(config)}")
         return {e.name: e.parameter.value_of(codes[e.index]) for e in self._entries if active[e.index]}
 
+    def trim(self, config: Mapping[str, Any]) -> Config:
+        """A config without the values that it has for inactive parameters.
+
+        Raises:
+            ValueError: As ``check``.
+        """
+        given = [e.name in config for e in self._entries]
+        codes = [
+            e.parameter.code(config[e.name]) if here else e.parameter.filler
+            for e, here in zip(self._entries, given, strict=True)
+        ]
+        active: list[Any] = [True] * len(codes)
+        for e in self._conditional:
+            assert e.test is not None
+            active[e.index] = bool(e.test(codes, active))
+        gone = {e.name for e in self._conditional if not active[e.index]}
+        return self.check({name: value for name, value in config.items() if name not in gone})
+
     def complete(self, partial: Mapping[str, Any], rng: Generator) -> Config:
         """A legal config with the given values; the missing ones are sampled, such that the given ones are active.
 

@@ -2,7 +2,8 @@
 
 =========  ==========  ==========================================================================
 ``X``      (n, d)      encoded configs, in the unit cube
-``y``      (n,)        value to minimise; NaN until a row is DONE or STOPPED, and for FAILED rows
+``y``      (n,)        value to minimise; NaN until a row is DONE or STOPPED, and for FAILED rows; with several
+                       goals what ``weigh`` made of them for this ask
 ``state``  (n,)        codes; ``mask(State.DONE)`` reads them
 ``order``  (n,)        rank of a row's end, -1 while it runs
 =========  ==========  ==========================================================================
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpibo.goals import Aims, Goal, Limit
+from mpibo.merit import behind, chebyshev
 from mpibo.trial import Config, Event, Proposal, State
 
 if TYPE_CHECKING:
@@ -32,9 +35,19 @@ CURVE_POINTS = 100
 class Trials:
     """The table. A row's index is its trial's id. Strategies only read it.
 
-    Attributes:
+    Args:
         space: The search space.
+        maximize: Whether larger values are better.
+        goals: The goals, if the search has some: with one, its metric is the value.
+        limits: The limits.
+
+    Attributes:
+        aims: Sign, goals and limits.
         n: Number of rows.
+        workers: Evaluations at once; None where nobody says.
+        total: ``max_trials`` of the run, None without one.
+        noise: Whether values are declared noisy: repeats of a config are of use.
+        weights: ``(m,)`` weights of the goals in ``y`` now; None with fewer than two goals, and before an ask.
         asked: Number of the ask that is being answered.
         fit: Whether that ask wants a model of the newest results; if not, the last one kept will do.
         affordable: Names of the models that keep ahead of the workers; None where nobody counts.
@@ -42,10 +55,16 @@ class Trials:
         waiting: ``(w, d)`` encoded proposals that were handed out but not started.
     """
 
-    def __init__(self, space: Space, maximize: bool = False) -> None:
+    def __init__(
+        self, space: Space, maximize: bool = False, goals: tuple[Goal, ...] = (), limits: tuple[Limit, ...] = ()
+    ) -> None:
         self.space = space
-        self.maximize = maximize
+        self.aims = Aims(maximize, goals, limits)
         self.n = 0
+        self.workers: int | None = None
+        self.total: int | None = None
+        self.noise = False
+        self.weights: Array | None = None
         self.asked = -1
         self.fit = True
         self.affordable: list[str] | None = None
@@ -109,13 +128,45 @@ class Trials:
 
     @property
     def done(self) -> NDArray[np.bool_]:
-        """``(n,)`` True where a row has a value (DONE, or STOPPED after a report)."""
-        return ~np.isnan(self.y)
+        """``(n,)`` True where a row has a value (DONE, or STOPPED after a report); of several goals, all."""
+        return np.asarray(~np.isnan(self.goals[:, 0] if self.aims.several else self.y))
+
+    @property
+    def goals(self) -> Array:
+        """``(n, m)`` the goals to minimise; NaN where a row does not have them. Without several goals it is ``y``."""
+        if not self.aims.several:
+            return self.y[:, None]
+        told = np.stack([-self.metric(g.name) if g.maximize else self.metric(g.name) for g in self.aims.goals], axis=1)
+        told[~self._ended_well | np.isnan(told).any(axis=1)] = np.nan
+        return told
+
+    @property
+    def excess(self) -> Array:
+        """``(n, l)`` by how much each limit is broken, in the metric's units; 0 or less is fine, NaN unknown."""
+        told = np.empty((self.n, len(self.aims.limits)))
+        for column, limit in enumerate(self.aims.limits):
+            metric = self.metric(limit.name)
+            told[:, column] = metric - limit.bound if limit.upper else limit.bound - metric
+        told[~self._ended_well] = np.nan
+        return told
+
+    @property
+    def feasible(self) -> NDArray[np.bool_]:
+        """``(n,)`` True where every limit is known to be kept; all rows where there are no limits."""
+        return np.asarray((self.excess <= 0).all(axis=1))
+
+    @property
+    def merit(self) -> Array:
+        """``(n,)`` ``y``, but rows that break a limit come behind all that break none (see ``merit.behind``)."""
+        return behind(self.y, self.excess) if self.aims.limits else self.y
 
     @property
     def incumbent(self) -> int | None:
-        """The best DONE row at the highest budget that has one; the earliest of equals."""
-        rows = np.flatnonzero(self.mask(State.DONE))
+        """The best DONE row within the limits at the highest budget that has one; the earliest of equals.
+
+        With several goals: by ``y``, so for this ask.
+        """
+        rows = np.flatnonzero(self.mask(State.DONE) & self.done & self.feasible)
         if not len(rows):
             return None
         rows = rows[self.budget[rows] == self.budget[rows].max()]
@@ -148,6 +199,15 @@ class Trials:
         if not len(y) or np.isnan(y).all():
             return np.empty((0, self.space.dimension)), np.empty(0)
         return self.X[rows], np.where(np.isnan(y), np.nanmax(y), y)
+
+    def weigh(self, weights: Array) -> None:
+        """Make ``y`` one value of several goals, for as long as an ask is answered (see ``merit.chebyshev``).
+
+        Args:
+            weights: ``(m,)``, not negative, their sum 1.
+        """
+        self.weights = weights
+        self._y[: self.n] = chebyshev(self.goals, weights)
 
     def curves(self, trial: int) -> tuple[Array, Array]:
         """Reported steps and values (to minimise) of a trial, at most 100 points of each."""
@@ -189,6 +249,18 @@ class Trials:
                 self._report(event)
             case "open" | "proposer":
                 self.forget_offers()
+                if "settings" in event:
+                    self._told(event["settings"])
+
+    def _told(self, settings: Mapping[str, Any]) -> None:
+        """What a start of the run says of it: ``max_trials`` may have been raised."""
+        self.workers = settings.get("workers", self.workers)
+        self.total = settings.get("max_trials")
+        self.noise = bool(settings.get("noise", False))
+
+    @property
+    def _ended_well(self) -> NDArray[np.bool_]:
+        return self.mask(State.DONE) | self.mask(State.STOPPED)
 
     def _ask(self, event: Mapping[str, Any]) -> None:
         self.asked = event["ask"]
@@ -222,7 +294,7 @@ class Trials:
         self._order[row] = self._ended
         self._ended += 1
         if event.get("value") is not None:
-            self._y[row] = -event["value"] if self.maximize else event["value"]
+            self._y[row] = -event["value"] if self.aims.maximize else event["value"]
         for name, value in event.get("metrics", {}).items():
             if isinstance(value, (int, float)):
                 column = self._metrics.setdefault(name, np.full(len(self._y), np.nan))
@@ -232,7 +304,7 @@ class Trials:
         if event.get("value") is None:
             return
         curve = self._curves.setdefault(event["id"], [])
-        curve.append((event["step"], -event["value"] if self.maximize else event["value"]))
+        curve.append((event["step"], -event["value"] if self.aims.maximize else event["value"]))
         if len(curve) > 2 * CURVE_POINTS:
             del curve[1:-1:2]  # every other point, the first and the last stay
 

@@ -3,7 +3,8 @@
 An *event* is one parsed line of the journal, a plain ``dict``. Values in it have the person's sign. Its kinds:
 
 =========  =============================================================================================
-open       ``utc host pid job settings space objective versions``: a start of the run; ``t`` counts from it
+open       ``utc host pid job settings space objective versions``: a start of the run; ``t`` counts from it; after a
+           warm start also ``warm``: ``run results start``, of the other run (its ``results`` follow as ``add`` lines)
 proposer   ``pid versions cpu threads``: a proposer child is there, with cold caches
 ask        ``ask count fit typical affordable keep``: a numbered request; ``keep``: ``[ask, place]`` that stay waiting
 start      ``id config budget origin seed worker host`` and where set ``ask place parent retry_of bracket rung``
@@ -13,8 +14,8 @@ lost       ``id why death``: its worker is gone; ``death`` counts against ``atte
 stop       ``request seen ids``: a stopping rule spoke
 abandon    ``id why``: given up by the run itself
 retire     ``worker host ids why``: those failures count as LOST
-add        ``id config value budget``: a result told by hand
-choice     ``model why``
+add        ``id config value budget metrics``: a result told by hand, or of another run (a warm start)
+choice     ``ask model why``: another model than before made the answer to this request
 close      ``why exit_code``
 =========  =============================================================================================
 
@@ -24,12 +25,15 @@ Every line also has ``n`` (its number), ``t`` (seconds since its ``open`` line),
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 from typing import Any
+
+from mpibo.goals import Aims, Goal, Limit, dominates
 
 Config = dict[str, Any]
 Event = dict[str, Any]
@@ -159,24 +163,35 @@ def end_event(trial_id: int, outcome: Outcome) -> Event:
 class Ledger:
     """What the manager keeps of a run: the rows that run, the best one, the counts. Flat in the number of trials.
 
+    Args:
+        maximize: Whether a larger value is better (with one goal: what that goal says).
+        goals: The goals; with several there is a front in place of a best.
+        limits: The limits; a trial that breaks one is never best.
+
     Attributes:
         running: RUNNING trials by id.
         lost: LOST trials that no retry has taken up yet, by id, oldest first.
-        best: The incumbent: the best DONE trial at the highest budget that has one.
+        best: The incumbent: the best DONE trial within the limits at the highest budget that has one; None with
+            several goals.
+        front: With several goals the trials that no other beats in all of them, by the first goal; else the best alone.
         counts: Number of rows in each state.
         configs: Rows that count towards ``max_trials`` (no parent, no retry, not added by hand).
+        added: Rows that were not evaluated here.
         next_id: Id of the next row.
         ended: Number of rows that have ended.
         deaths: Workers' deaths under a config, by the id of its first attempt.
     """
 
-    def __init__(self, maximize: bool = False) -> None:
-        self.maximize = maximize
+    def __init__(self, maximize: bool = False, goals: tuple[Goal, ...] = (), limits: tuple[Limit, ...] = ()) -> None:
+        self.aims = Aims(maximize, goals, limits)
         self.running: dict[int, Trial] = {}
         self.lost: dict[int, Trial] = {}
         self.best: Trial | None = None
+        self.front: list[Trial] = []
+        self._costs: list[tuple[float, ...]] = []  # of the front
         self.counts: Counter[State] = Counter()
         self.configs = 0
+        self.added = 0
         self.next_id = 0
         self.ended = 0
         self.deaths: Counter[int] = Counter()
@@ -189,7 +204,7 @@ class Ledger:
 
     def better(self, value: float, than: float) -> bool:
         """Whether ``value`` is strictly better than ``than``, both with the person's sign."""
-        return value > than if self.maximize else value < than
+        return value > than if self.aims.maximize else value < than
 
     def root(self, trial: Trial) -> int:
         """The id of the first attempt at this trial's evaluation."""
@@ -229,6 +244,7 @@ class Ledger:
             self.configs += 1
         self.running[trial.id] = trial
         if event["kind"] == "add":
+            self.added += 1
             return self._settle(replace(trial, origin="added"), State.DONE, event)
         return trial
 
@@ -257,17 +273,34 @@ class Ledger:
             self.lost[ended.id] = ended
         else:
             self._roots.pop(ended.id, None)
-        if state is State.DONE and self._leads(ended):
-            self.best = ended
+        if state is State.DONE:
+            self._place(ended)
         return ended
 
-    def _leads(self, trial: Trial) -> bool:
-        if trial.value is None:
-            return False
-        if self.best is None or trial.budget > self.best.budget:
-            return True
-        assert self.best.value is not None
-        return trial.budget == self.best.budget and self.better(trial.value, self.best.value)
+    def _place(self, trial: Trial) -> None:
+        """Among the best, where it belongs there. The front is kept in the order of its costs."""
+        costs = self.aims.costs(trial.value, trial.metrics)
+        highest = self.front[0].budget if self.front else trial.budget
+        if costs is None or trial.budget < highest or not self.aims.keep(trial.metrics):
+            return
+        if trial.budget > highest:
+            self.front, self._costs = [], []
+        at = bisect_left(self._costs, costs)
+        near = len(costs) <= 2  # then the costs go down as the first goes up: neighbours tell all
+        if any(dominates(other, costs) for other in self._costs[max(at - 1, 0) if near else 0 : at]):
+            return
+        if not self.aims.several and self._costs[at : at + 1] == [costs]:
+            return  # the first of equals stays
+        end = len(self._costs)
+        if near:
+            end = next((i for i in range(at, end) if not dominates(costs, self._costs[i])), end)
+        for i in reversed(range(at, end)):
+            if dominates(costs, self._costs[i]):
+                del self.front[i], self._costs[i]
+        self.front.insert(at, trial)
+        self._costs.insert(at, costs)
+        if not self.aims.several:
+            self.best = trial
 
     def _now(self) -> float:
         return self._origin + self._t

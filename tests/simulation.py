@@ -3,6 +3,7 @@
 from mpibo.engine.manager import Limits, Manager
 from mpibo.engine.proposer import Inline
 from mpibo.engine.transport import Simulated
+from mpibo.goals import aims_of
 from mpibo.search import Search
 from mpibo.space import Space
 from mpibo.store.journal import Journal
@@ -22,23 +23,25 @@ def lognormal(run, rng):
 def simulate(
     folder, method="random", *, workers=8, max_trials=40, objective=value, duration=lognormal, space=SPACE, seed=0,
     wrap=lambda transport: transport, cost=lambda event: 0.0, start=(), maximize=False,
-    interrupted=lambda: None, **limits,
+    goals=(), limits=(), noise=False, interrupted=lambda: None, **ends,
 ):  # fmt: skip
     """Run to the end in ``folder``; gives the manager, how it ended, and the transport."""
     made = Space(space)
-    transport = wrap(Simulated(workers, objective, duration, latency=1e-4, seed=seed))
+    aims = aims_of(maximize, goals, limits)
+    transport = wrap(Simulated(workers, objective, duration, latency=1e-4, seed=seed, aims=aims))
     journal = Journal(folder, now=transport.now, sync=False)
-    search = Search(made, method, seed=seed, workers=workers, start=start, maximize=maximize)
+    told = {"maximize": maximize, "goals": list(goals), "limits": list(limits), "noise": noise}
+    search = Search(made, method, seed=seed, workers=workers, max_trials=max_trials, start=start, **told)
     settings = {
         "max_trials": max_trials,
         "method": str(method),
         "seed": seed,
-        "maximize": maximize,
         "start": list(start),
+        **told,
     }
     opening = {"utc": "2026-01-01T00:00:00+00:00", "host": "here", "settings": settings, "space": made.to_json()}
     manager = Manager(
-        Limits(max_trials=max_trials, seed=seed, maximize=maximize, **limits), transport,
+        Limits(max_trials=max_trials, seed=seed, aims=aims, **ends), transport,
         Inline(search, transport.now, cost), journal, opening, interrupted, tick=1.0,
     )  # fmt: skip
     with transport:

@@ -187,7 +187,7 @@ def test_another_space_or_sign_is_refused_and_a_reached_limit_told(tmp_path):
     first = search()
     with pytest.raises(ValueError, match="another space"):
         search({"x": (0.0, 2.0)})
-    with pytest.raises(ValueError, match="minimises"):
+    with pytest.raises(ValueError, match="is to minimise"):
         search(maximize=True)
     with pytest.raises(ValueError, match="raise --max-trials"):
         search()

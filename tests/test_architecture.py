@@ -15,17 +15,18 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "mpibo"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-RECORDS = "trial outcome"
+RECORDS = "goals trial outcome"
 SPACE = "expression parameters notation space"
-CORE = f"{RECORDS} {SPACE} table"
-SEARCH = f"{CORE} models acquisition strategies schedules"
+CORE = f"{RECORDS} {SPACE} merit table"
+SEARCH = f"{CORE} models acquisition strategies schedules front recommend"
 TOP = f"{SEARCH} search store settings objectives engine report api integrations"
 
 # What a module or package may import of ours, besides its own package. A module's own row wins over its package's.
 MAY_IMPORT = {
     "__init__": TOP,
-    "trial": "",
-    "outcome": "trial",
+    "goals": "",
+    "trial": "goals",
+    "outcome": "goals trial",
     "store": RECORDS,
     "settings": RECORDS,
     "objectives": RECORDS,
@@ -34,13 +35,18 @@ MAY_IMPORT = {
     "notation": "expression parameters",
     "space": "expression parameters notation integrations.configspace",  # a ConfigurationSpace given or asked for
     "integrations.configspace": SPACE,
-    "table": f"{RECORDS} {SPACE}",
+    "merit": "",
+    "table": f"{RECORDS} {SPACE} merit",
+    "front": RECORDS,
+    "recommend": f"{CORE} models",
     "models": CORE,
     "acquisition": f"{CORE} models",
     "strategies": f"{CORE} models acquisition",
     "schedules": f"{CORE} models acquisition",
-    "search": SEARCH,
+    "warm": f"{RECORDS} store {SPACE}",
+    "search": f"{SEARCH} warm",  # where a warm start is asked for
     "engine": f"{RECORDS} store settings",
+    "engine.beginning": f"{RECORDS} store settings space warm",  # where a warm start is asked for
     "engine.loading": f"{RECORDS} store settings objectives",  # an objective's name becomes the objective
     "engine.probe": f"{RECORDS} store settings {SPACE}",  # an objective's own space becomes JSON, in a child
     "engine.proposer": f"{SEARCH} search store settings",

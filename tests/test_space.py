@@ -225,6 +225,15 @@ def test_neighbours_differ_in_one_active_parameter(space, seed, count):
         assert len(changed) == 1
 
 
+@given(spaces(), SEEDS)
+@settings(max_examples=60, deadline=None)
+def test_trim_drops_what_is_inactive(space, seed):
+    """A row of a table has something in every cell; what is left of it is the config."""
+    first, second = space.decode(sampled(space, 2, seed))
+    assert space.trim(second | first) == first
+    assert space.trim(first) == first
+
+
 @given(spaces(), SEEDS, st.data())
 @settings(max_examples=60, deadline=None)
 def test_complete_keeps_what_is_given(space, seed, data):

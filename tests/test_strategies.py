@@ -22,8 +22,16 @@ from mpibo.trial import Proposal
 STRATEGIES = (
     "random", "grid", "grid:levels=3", "lhs", "lhs:size=5", "sobol", "ts", "ts:model=rf,initial=random", "ambs",
     "ambs:model=et,pending=lie-worst,initial=lhs", "ambs:pending=lie-best,n_initial=3", "ambs:pending=none,kappa=0",
+    "ambs:model=et,pending=believer,acquisition=logei,kappa=decay", "ts-hallucinated", "ts:model=gp,candidates=64",
+    "ts-hallucinated:model=gp,candidates=64", "gp-ei:candidates=64",
+    "ambs:model=gp,pending=believer,acquisition=mixed,candidates=64",
+    "ambs:model=gp,pending=penalise-hard,acquisition=logei,candidates=64", "auto", "tpe", "adaptive", "evolution",
+    "ambs:model=gp,pending=lie-worst,acquisition=pi,kappa=random,candidates=64",
 )  # fmt: skip
-MODELS = ("ts", "ts:model=rf", "ambs", "ambs:model=et", "ambs:pending=none", "ambs:pending=cl_max")
+MODELS = (
+    "ts", "ts:model=rf", "ambs", "ambs:model=et", "ambs:pending=none", "ambs:pending=cl_max", "ts:model=gp",
+    "ambs:model=gp,pending=believer", "ambs:model=gp,pending=penalise-soft", "ts-hallucinated:model=gp", "auto",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("check", testing.CHECKS, ids=lambda check: check.__name__)
@@ -77,13 +85,59 @@ def test_kept_model_is_used_when_no_fit_is_wanted():
     for trial in run.start():
         run.end(trial, run.value(trial))
     first = run.ask(2)
-    ring = list(run.strategy._surrogate.forest.ring)
+    ring = list(run.strategy.model.forest.ring)
     run.end(run.start(1)[0], 0.0)
     second = run.ask(2, fit=False)
-    assert list(run.strategy._surrogate.forest.ring) == ring
+    assert list(run.strategy.model.forest.ring) == ring
     assert second and second != first
     run.ask(1)
-    assert list(run.strategy._surrogate.forest.ring) != ring
+    assert list(run.strategy.model.forest.ring) != ring
+
+
+@pytest.mark.parametrize("method", ["ambs:model=gp,pending=believer", "ts:model=gp"])
+def test_kept_hyperparameters_are_used_when_no_fit_is_wanted(method):
+    """Without a wish for a fit, results come in and hyperparameters stay as they are; a fit comes when it is due."""
+    run = Run(testing.maker_of(method), mixed_space())
+    for n, fit, fits, rows in ((30, 1, 0, 0), (1, 1, 1, 30), (9, 1, 1, 31), (2, 0, 1, 40), (2, 1, 2, 42)):
+        answer = run.ask(n, fit=bool(fit))
+        gp = run.strategy.model.gp
+        assert len(answer) == n and (gp.fits if gp else 0) == fits
+        assert (~np.isnan(run.strategy.model.z)).sum() == rows
+        for trial in run.start():
+            run.end(trial, run.value(trial))
+
+
+def test_gp_ei_is_the_worksheets():
+    """Three random points, then EI of a squared-exponential process whose hyperparameters have no priors."""
+    run = Run(testing.maker_of("gp-ei"), Space({"x": (-5.0, 5.0), "y": (-5.0, 5.0)}))
+    run.results(3)
+    assert {p.origin for p in run.ask(1)} == {"model"}
+    made = run.strategy
+    kernel = made.model.gp.kernel
+    assert (made.acquisition, kernel.kind, kernel.additive, made.model.gp.kind) == ("ei", "rbf", False, "none")
+    assert np.exp(kernel.theta_of(*made.model.begin)) == pytest.approx([0.2, 0.05, 0.2, 0.2])
+    assert kernel.prior[1].min() > 1e5  # deviations of the priors
+
+
+def test_synchronous_thompson_waits_for_its_round():
+    """A draw for each worker; then nothing while something runs or waits; then the next round, from all results."""
+    for method in ("ts-sync", "ts-sync:model=gp,candidates=64"):
+        run = Run(testing.maker_of(method), mixed_space())
+        run.trials.workers = 4
+        for k in range(5):
+            answer = run.ask(8)
+            assert len(answer) == 4 and {p.origin for p in answer} == {"design" if 4 * k < 18 else "model"}
+            assert run.ask(8) == []
+            running = run.start()
+            while running:
+                assert run.ask(2) == []
+                run.end(running.pop(), run.value(len(running)))
+    tiny = Run(testing.maker_of("ts-sync"), small_space())
+    for _ in range(4):
+        tiny.ask(3)
+        for trial in tiny.start():
+            tiny.end(trial, 1.0)
+    assert tiny.trials.n == 7 and tiny.ask(3) == []
 
 
 def test_lies_keep_proposals_apart():
@@ -99,7 +153,7 @@ def test_lies_keep_proposals_apart():
     assert distance("ambs:pending=lie-mean") > distance("ambs:pending=none")
 
 
-@pytest.mark.parametrize("method", ["ts", "ts:model=rf", "ambs", "ambs:model=et"])
+@pytest.mark.parametrize("method", ["ts", "ts:model=rf", "ambs", "ambs:model=et", "auto", "gp-ei"])
 def test_model_beats_chance(method):
     """On a bowl of ten numbers a model's 40 points after the design find lower values than as many random ones."""
 
@@ -107,7 +161,10 @@ def test_model_beats_chance(method):
         found = []
         for seed in range(3):
             run = Run(testing.maker_of(method), Space({f"x{i}": (0.0, 1.0) for i in range(10)}), seed)
-            run.results(60)
+            for _ in range(12):
+                run.ask(5)
+                for trial in run.start():
+                    run.end(trial, run.value(trial))
             found.append(run.trials.y.min())
         return np.mean(found)
 
@@ -118,7 +175,7 @@ def test_proposals_do_not_depend_on_the_hash_seed():
     """Two processes whose sets have other orders give the same answers."""
     code = (
         "from mpibo.testing import *\n"
-        "for method in ('random', 'lhs', 'ts', 'ambs'):\n"
+        "for method in ('random', 'lhs', 'ts', 'ambs', 'ambs:model=gp,pending=penalise-soft,candidates=64'):\n"
         "    for space in (mixed_space(), small_space()):\n"
         "        print(method, list(busy_run(maker_of(method), space, 3, 10)))\n"
     )
@@ -134,7 +191,7 @@ def test_first_proposals_need_numpy_only():
     code = (
         "import sys\n"
         "from mpibo.testing import *\n"
-        "for method in ('random', 'grid', 'lhs', 'sobol', 'ts', 'ambs'):\n"
+        "for method in ('random', 'grid', 'lhs', 'sobol', 'ts', 'ambs', 'auto', 'gp-ei', 'tpe', 'evolution'):\n"
         "    assert Run(maker_of(method), mixed_space()).ask(8)\n"
         "print({'scipy', 'sklearn', 'ConfigSpace'} & set(sys.modules))\n"
     )
@@ -143,9 +200,14 @@ def test_first_proposals_need_numpy_only():
 
 def test_strategies_pickle_and_go_on():
     """A search that is pickled in its middle goes on as if it had not been."""
-    for method in (*MODELS, "lhs", "sobol", "grid"):
+    for method in (*MODELS, "lhs", "sobol", "grid", "tpe", "adaptive", "evolution", "ts-sync"):
         run = Run(testing.maker_of(method), mixed_space())
-        run.results(25)
+        run.ask(20)
+        for trial in run.start():
+            run.end(trial, run.value(trial))
+        run.ask(2)  # of a model, the first
+        for trial in run.start():
+            run.end(trial, run.value(trial))
         twin = copy.deepcopy(run)
         twin.strategy = pickle.loads(pickle.dumps(run.strategy))
         assert twin.ask(4) == run.ask(4)
@@ -158,8 +220,10 @@ def test_options_have_the_types_of_the_signature():
     """Text becomes numbers, None or text as the constructor wants it."""
     made = make("ambs:kappa=0.5,pending=cl_max,model=et,n_initial=7,initial=lhs")
     assert (made.kappa, made.pending) == (0.5, "lie-worst")
-    assert made._surrogate.n_initial == 7 and made._surrogate.forest.kind == "et"
-    assert make("ts:n_initial=none")._surrogate.n_initial is None
+    assert made._opening.n_initial == 7 and made.model.forest.kind == "et"
+    assert make("ts:n_initial=none")._opening.n_initial is None
+    assert (make("ambs:kappa=random").kappa, make("ambs").kappa, make("ambs:model=gp").kappa) == ("random", 1.96, 3)
+    assert make("ts:model=gp,additive=false,kernel=rbf").model.additive is False
     assert make("grid:levels=7").levels == 7
     assert isinstance(make(DEFAULT), Strategy)
     assert all(isinstance(make(name), Strategy) for name in METHODS)
@@ -172,15 +236,22 @@ def test_options_have_the_types_of_the_signature():
         ("ambs:kapa=2", "ambs takes model=, acquisition=, kappa="),
         ("random:x=1", "random takes none"),
         ("ambs:kappa", "no option 'kappa'"),
-        ("ambs:kappa=x", "expected a number"),
+        ("ambs:kappa=x", "expected a number or one of decay, random"),
         ("ambs:kappa=-1", "kappa >= 0"),
         ("ambs:kappa=nan", "kappa >= 0"),
         ("ambs:kappa=1,kappa=2", "twice"),
         ("ambs:n_initial=2.5", "expected a whole number"),
         ("ts:n_initial=0", "n_initial >= 1"),
-        ("ambs:model=gp", "expected one of et, rf"),
-        ("ambs:acquisition=ei", "expected one of lcb"),
-        ("ambs:pending=believer", "expected one of none, lie-best, lie-mean, lie-worst"),
+        ("ambs:model=gbm", "expected one of rf, et, gp"),
+        ("ambs:acquisition=ucb", "expected one of lcb, ei, logei, pi"),
+        ("ambs:pending=liar", "expected one of none, lie-best, lie-mean, lie-worst, believer, penalise-soft"),
+        ("ambs:pending=penalise-hard", "needs model=gp"),
+        ("ambs:model=gp,kernel=matern12", "expected one of matern52, rbf"),
+        ("ts:model=gp,transform=log", "expected one of none, clip, yeo-johnson, ranks"),
+        ("ambs:model=gp,additive=maybe", "expected true or false"),
+        ("ambs:model=gp,lipschitz=here", "expected one of global, local"),
+        ("ambs:model=gp,begin=1", "from Python only"),
+        ("ts:model=gp,candidates=1", "candidates >= 2"),
         ("ts:initial=grid", "expected one of random, lhs, sobol"),
         ("grid:levels=0", "at least 1 level"),
         ("lhs:size=0", "at least 1 point"),

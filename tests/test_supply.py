@@ -86,6 +86,28 @@ def test_nothing_is_fitted_before_the_libraries_are_there():
     assert supply.wanted(idle=4, left=100).fit
 
 
+def test_results_of_an_earlier_start_are_fitted_first():
+    """A resume or a warm start waits for its libraries: their time is no fit's. Typical is what it was before."""
+    supply = Supply(4)
+    supply.resumed(20, [3.0, 1.0, 2.0])
+    assert supply.typical == 2.0
+    assert answer(supply, 1.5).fit
+    supply.prepared = True
+    supply.ended(2.0)
+    request = answer(supply, 0.001, idle=4)
+    assert request.fit and request.count <= 8
+    supply.waiting.clear()
+    supply.ended(2.0)
+    assert supply.on_demand(True), "an answer takes a millisecond, not a second and a half"
+
+
+def test_the_typical_duration_is_that_of_the_last_rounds():
+    supply = Supply(100)
+    for duration in [9.0] * 300 + [1.0] * 101:
+        supply.ended(duration)
+    assert supply.typical == 1.0
+
+
 @pytest.mark.parametrize("left", [0, 1, 3])
 def test_no_more_than_may_be_started(left):
     supply = learned(16, typical=0.01)

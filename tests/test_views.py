@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from mpibo.report import terminal, words
+from mpibo.report import notebook, terminal, words
 from mpibo.report.live import Live, picture
 from mpibo.report.plain import Plain, summary
 from mpibo.report.progress import Progress
@@ -168,6 +168,37 @@ def test_plain_lines() -> None:
     assert failed == "  trial 1 failed (exception): ValueError: no  (mpibo log runs/a 1)"
     assert second == "  3/8  0.25 (new best #2)  1 running  1 failed  22.5/min  busy 68 %  6.4 s left"
     assert lost == "  trial 3 lost: worker 2 is gone  (mpibo log runs/a 3)"
+
+
+def test_a_chosen_model_is_told_with_its_reason_when_it_changes() -> None:
+    """Once each time, in every view."""
+    out = io.StringIO()
+    view, progress = Plain(out, "runs/a"), progress_of(RUN[:3])
+    assert "Model" not in drawn(progress, 3.0) and "model" not in notebook.line(progress, 3.0)
+    view.start(progress)
+    for model, why in (("gp", "predicts best"), ("gp", "predicts best"), ("et", "the only one\nthat keeps ahead")):
+        progress.feed({"kind": "choice", "t": 3.0, "ask": 1, "model": model, "why": why})
+        view.show(progress, 3.0)
+        view.show(progress, 3.0)
+    assert out.getvalue() == "  model gp: predicts best\n  model et: the only one that keeps ahead\n"
+    assert "et: the only one that keeps ahead" in drawn(progress, 3.0)
+    assert "model et: the only one that keeps ahead" in notebook.line(progress, 3.0)
+
+
+def test_results_of_another_run_are_told_once_and_apart() -> None:
+    """They are no trials of this run: neither lines nor rates nor the count of what is done speak of them."""
+    out = io.StringIO()
+    added = [{"kind": "add", "t": 0.0, "id": number, "config": {}, "value": 0.125} for number in range(3)]
+    progress = progress_of([{**open_line(max_trials=2), "warm": {"run": "runs/b"}}, *added, start(1.0, 3)])
+    view = Plain(out, "runs/a")
+    view.start(progress)
+    progress.feed(end(2.0, 3, 0.5, 1.0))
+    view.show(progress, 2.0)
+    told, line = out.getvalue().splitlines()
+    assert told == "  starting from 3 results of runs/b"
+    assert line.startswith("  1/2  0.5 (best 0.125 #") and "3 added" in line
+    assert "Trials   1 done, 3 added" in "\n".join(summary(progress, 2.0, "runs/a", []))
+    assert "1 done   0 running   3 added" in drawn(progress, 2.0)
 
 
 def test_a_fast_run_does_not_fill_the_log() -> None:

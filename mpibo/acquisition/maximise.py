@@ -13,28 +13,27 @@ BEST = 5  # observed points around which half of the candidates lie
 ANEW = 0.5  # share of the moves of a number with steps that draw it anew
 
 
-def candidates(space: Space, X: Array, y: Array, n: int, rng: np.random.Generator) -> Array:
+def candidates(space: Space, best: Array, n: int, rng: np.random.Generator) -> Array:
     """Half drawn from the whole space, half around the best observed points.
 
-    A local candidate is one of the five best points with a share 10^U(-1, 0) of its parameters moved, at least one.
+    A local candidate is one of the best points with a share 10^U(-1, 0) of its parameters moved, at least one.
     Numbers move by normal steps whose standard deviation is 10^U(-2.3, -0.5) of the range; half of the moves of a
     number with steps, and all of a choice, draw it anew, and so does whatever was inactive in that point.
 
     Args:
         space: The search space.
-        X: ``(m, d)`` observed points.
-        y: ``(m,)`` their values to minimise.
+        best: ``(m, d)`` the best observed points.
         n: Number of points to make.
         rng: Source of the draws.
 
     Returns:
         ``(n, d)`` or, where forbidden combinations were dropped, fewer: legal points that configs can have.
     """
-    local = n // 2 if len(y) else 0
+    local = n // 2 if len(best) else 0
     everywhere = space.sample(n - local, rng)
     if not local:
         return everywhere
-    nearby = space.snap(around(space, X[np.argsort(y, kind="stable")[:BEST]], local, rng))
+    nearby = space.snap(around(space, best, local, rng))
     return np.concatenate([nearby[space.legal(nearby)], everywhere])
 
 

@@ -1,4 +1,4 @@
-"""The constant liar: values given to pending points, told to the leaves of a forest.
+"""Pending points: the rules by their names, the lies, and the teller of lies to the leaves of a forest.
 
 A forest is grown on results alone. A lie is then added to the leaf in which its point lies, in each tree, as one more
 row: the mean of that leaf moves towards the lie, and its variance shrinks as it does with any row more. The difference
@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mpibo.acquisition.penalise import PENALTIES
+
 if TYPE_CHECKING:
     from mpibo.models.forest import Forest
 
 Array = NDArray[np.float64]
 
-PENDING = ("none", "lie-best", "lie-mean", "lie-worst")
+LIES = ("lie-best", "lie-mean", "lie-worst")
+PENDING = ("none", *LIES, "believer", *PENALTIES)
 ALIASES = {"cl_min": "lie-best", "cl_mean": "lie-mean", "cl_max": "lie-worst"}
 
 
@@ -30,12 +33,14 @@ def lie(kind: str, y: Array) -> float:
     """The value that a pending point is given.
 
     Args:
-        kind: lie-best (batches cluster), lie-mean, or lie-worst (batches spread).
+        kind: lie-best (batches cluster), lie-mean, or lie-worst (batches spread); believer: NaN, "as expected there".
         y: ``(n,)`` values observed so far, to minimise; n >= 1.
 
     References:
         Ginsbourger, Le Riche & Carraro 2010, Kriging is well-suited to parallelize optimization.
     """
+    if kind == "believer":
+        return float("nan")
     if kind == "lie-mean":
         return float(y.mean())
     return float(y.min() if kind == "lie-best" else y.max())
@@ -54,7 +59,9 @@ class Liar:
         self.mean, self.variance, self.count = forest.read(self.leaves)  # each (T, m)
 
     def tell(self, point: int, value: float) -> None:
-        """Point number ``point`` is being evaluated; count it as ``value``."""
+        """Point number ``point`` is being evaluated; count it as ``value``, NaN: as the forest expects."""
+        if np.isnan(value):
+            value = float(self.mean[:, point].mean())
         same = self.leaves == self.leaves[:, point, None]
         count = self.count[:, point]
         mean = (count * self.mean[:, point] + value) / (count + 1)

@@ -43,10 +43,12 @@ def status(ledger: Ledger, ended: Ended | None) -> dict[str, Any]:
     """What ``status.json`` says of a run."""
     best = ledger.best
     counts = {state.value: ledger.counts[state] for state in State}
+    front = {"front": len(ledger.front)} if ledger.aims.several else {}
     return {
         "state": "ended" if ended else "running",
         "why_ended": ended.why if ended else None,
         "exit_code": ended.exit_code if ended else None,
         "best": None if best is None else {"id": best.id, "value": best.value, "config": best.config},
-        "counts": counts | {"configs": ledger.configs},
+        **front,
+        "counts": counts | {"configs": ledger.configs, "added": ledger.added},
     }

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mpibo.engine import mpi
+from mpibo.engine.beginning import Beginning, beginning
 from mpibo.engine.children import Child
 from mpibo.engine.environment import child_environment, fair_threads, scheduler_job
 from mpibo.engine.keeper import Keeper
@@ -27,6 +28,7 @@ from mpibo.engine.manager import LEASE, TAKEN, Ended, Limits, Manager
 from mpibo.engine.proposer import Proposer
 from mpibo.engine.signals import Signals
 from mpibo.engine.transport import Local, Transport
+from mpibo.goals import Aims, aims_in
 from mpibo.settings import Settings
 from mpibo.store.atomic import sync_folder, write
 from mpibo.store.journal import NAME, VERSION, Journal
@@ -88,7 +90,8 @@ def run(
             log.warning(
                 "workers=%s is not used: the %d ranks of this job are %d workers", settings.workers, world.size, workers
             )
-        proposer = Proposer(_search_setup(job, settings, workers))
+        begun = beginning(job.space, settings)
+        proposer = Proposer(_search_setup(job, begun.settings, workers))
         stack.callback(proposer.close)
         first = _first_word(proposer, signals)
         folder, fresh = open_folder(job, settings)
@@ -101,18 +104,19 @@ def run(
             raise ValueError(f"can't write in the run folder {folder}: {error.strerror}") from error
         stack.callback(journal.close)
         check_same(journal.events, job, settings)
+        begun.check(journal.events)
         write(folder / "settings.toml", settings_toml(job, settings))
         token = folder / ".seen"
         token.touch()
         sync_folder(folder)
         if settings.progress != "none":
-            print(f"{job.name}: {'maximise' if settings.maximize else 'minimise'} over\n{job.text}", flush=True)
+            print(f"{job.name}: {settings.aims} over\n{job.text}", flush=True)
         if fresh:
             log.info("run folder %s", folder)
         _say_cores(world)
 
         limits = Limits(
-            settings.max_trials, settings.walltime, settings.target, settings.maximize, settings.seed,
+            settings.max_trials, settings.walltime, settings.target, settings.aims, settings.seed,
             settings.attempts, lease_of(settings),
         )  # fmt: skip
         setup = _worker_setup(job, settings, folder, token, fair_threads(world.sharing if world else workers))
@@ -120,8 +124,8 @@ def run(
         stack.enter_context(transport)
         keeper = Keeper(lock, folder)
         manager = Manager(
-            limits, transport, Introduced(proposer, first), journal, _opening(job, settings, workers),
-            signals.ended, keeper,
+            limits, transport, Introduced(proposer, first), journal, _opening(job, begun, workers),
+            signals.ended, keeper, prior=() if journal.events else begun.results,
         )  # fmt: skip
         keeper.manager = manager
         keeper.write(None)
@@ -251,7 +255,7 @@ def check_same(events: list[Event], job: Job, settings: Settings) -> None:
     """Hold a run that goes on against its beginning.
 
     Raises:
-        ValueError: Another space, another sign, or a limit that is reached already.
+        ValueError: Another space, another sign, other goals or limits, or an end that is reached already.
     """
     opens = [event for event in events if event["kind"] == "open"]
     if not opens:
@@ -262,9 +266,9 @@ def check_same(events: list[Event], job: Job, settings: Settings) -> None:
         raise ValueError(
             f"the run in this folder searches another space ({_differs(first['space'], job.space)}); {where}"
         )
-    if first["settings"].get("maximize", False) != settings.maximize:
-        sign = "maximises" if first["settings"].get("maximize") else "minimises"
-        raise ValueError(f"the run in this folder {sign}; {where}")
+    aims = aims_in(first["settings"])
+    if aims != settings.aims:
+        raise ValueError(f"the run in this folder is to {aims}, not to {settings.aims}; {where}")
     if first["settings"].get("seed", 0) != settings.seed:
         raise ValueError(
             f"the run in this folder has seed {first['settings'].get('seed', 0)}, got {settings.seed}; {where}"
@@ -272,7 +276,7 @@ def check_same(events: list[Event], job: Job, settings: Settings) -> None:
     last = opens[-1]
     if job.source and last.get("objective", {}).get("source") not in (None, job.source):
         log.warning("the objective's source has changed since the last start; older results are kept as they are")
-    ledger = ledger_of(events, settings.maximize)
+    ledger = ledger_of(events, settings.aims)
     open_rows = len(ledger.running) + len(ledger.lost)
     if settings.max_trials is not None and ledger.configs >= settings.max_trials and not open_rows:
         raise ValueError(
@@ -310,7 +314,9 @@ def _differs(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 def _search_setup(job: Job, settings: Settings, workers: int) -> dict[str, Any]:
     return {
         "space": dict(job.space), "method": settings.method, "seed": settings.seed, "workers": workers,
-        "maximize": settings.maximize, "start": list(settings.start), "budget": settings.budget,
+        "maximize": settings.maximize, "goals": list(settings.goals), "limits": list(settings.limits),
+        "noise": settings.noise, "max_trials": settings.max_trials, "start": list(settings.start),
+        "budget": settings.budget,
         "pickle": base64.b64encode(job.strategy).decode() if job.strategy else None,
         "path": [os.getcwd(), *_script_folder()],
     }  # fmt: skip
@@ -321,16 +327,18 @@ def _worker_setup(job: Job, settings: Settings, folder: Path, token: Path, threa
         "objective": dict(job.objective), "fix": settings.fix, "folder": str(folder), "token": str(token),
         "argv": sys.argv, "isolation": settings.isolation, "trial_timeout": settings.trial_timeout,
         "memory": settings.memory_per_worker, "threads": threads, "path": _script_folder(),
+        "goals": list(settings.goals), "limits": list(settings.limits),
     }  # fmt: skip
 
 
-def _opening(job: Job, settings: Settings, workers: int) -> Event:
-    return {
+def _opening(job: Job, begun: Beginning, workers: int) -> Event:
+    event = {
         "version": VERSION, "utc": datetime.now(UTC).isoformat(), "host": socket.gethostname(), "pid": os.getpid(),
-        "job": scheduler_job(), "settings": settings.plain() | {"workers": workers}, "space": dict(job.space),
+        "job": scheduler_job(), "settings": begun.settings.plain() | {"workers": workers}, "space": dict(job.space),
         "objective": {"name": job.name, "source": job.source},
         "versions": {"python": platform.python_version()},
     }  # fmt: skip
+    return event | {"warm": begun.warm} if begun.warm else event
 
 
 def _script_folder() -> list[str]:
@@ -338,9 +346,9 @@ def _script_folder() -> list[str]:
     return [os.path.dirname(os.path.abspath(main))] if main else []
 
 
-def ledger_of(events: Iterable[Event], maximize: bool) -> Ledger:
+def ledger_of(events: Iterable[Event], aims: Aims) -> Ledger:
     """The manager's account of a run, from its events."""
-    ledger = Ledger(maximize)
+    ledger = Ledger(*aims)
     for event in events:
         ledger.apply(event)
     return ledger

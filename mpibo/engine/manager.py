@@ -16,6 +16,7 @@ from mpibo.engine.failing import Failing
 from mpibo.engine.messages import Message
 from mpibo.engine.supply import Supply
 from mpibo.engine.transport import Transport
+from mpibo.goals import Aims
 from mpibo.store.journal import Journal
 from mpibo.trial import Event, Ledger, Outcome, Proposal, State, Trial, end_event, start_event, trial_of
 
@@ -54,13 +55,14 @@ class Limits:
 
     Attributes:
         max_trials: Configs over all starts. walltime: seconds over all starts. target: a value good enough.
+        aims: What is good.
         attempts: Deaths of its worker that a config may cost. lease: seconds.
     """
 
     max_trials: int | None = None
     walltime: float | None = None
     target: float | None = None
-    maximize: bool = False
+    aims: Aims = Aims()
     seed: int = 0
     attempts: int = 3
     lease: float = LEASE
@@ -85,6 +87,7 @@ class Manager:
         proposer: The strategy's child.
         journal: The run's journal; the events of earlier starts are taken in.
         opening: The ``open`` line's fields.
+        prior: ``add`` events without ids that follow the ``open`` line: results of another run.
         interrupted: Gives the name of the signal that ends the run, once one has come.
         keep: Called every ``tick`` seconds (refreshes the lock); returns a reason to end, or None.
         tick: Seconds between looks at signals and limits.
@@ -93,10 +96,10 @@ class Manager:
     def __init__(
         self, limits: Limits, transport: Transport, proposer: Asker, journal: Journal, opening: Event,
         interrupted: Callable[[], str | None] = lambda: None, keep: Callable[[], str | None] = lambda: None,
-        tick: float = TICK,
+        tick: float = TICK, prior: Sequence[Event] = (),
     ) -> None:  # fmt: skip
         self.limits = limits
-        self.ledger = Ledger(limits.maximize)
+        self.ledger = Ledger(*limits.aims)
         self._transport = transport
         self._proposer = proposer
         self._journal = journal
@@ -114,13 +117,14 @@ class Manager:
         self._failing = Failing(max(10, 2 * len(transport.workers)))
         self._untold: list[str] = []
         self._asks = 0
+        self._model: str | None = None  # the last one that the journal says was chosen
         self._fruitless = 0
         self._starts_without_answer = 0
         self._ready = False  # the proposer
         self._end: Ended | None = None
         self._looked = transport.now()
         self._ticked = -math.inf
-        self._resume(opening)
+        self._resume(opening, prior)
 
     @property
     def damaged(self) -> bool:
@@ -135,18 +139,26 @@ class Manager:
         self._journal.write()
         return [trial for event in stamped if (trial := self.ledger.apply(event)) is not None]
 
-    def _resume(self, opening: Event) -> None:
+    def _resume(self, opening: Event, prior: Sequence[Event]) -> None:
+        durations: list[float] = []
         for event in self._journal.events:
             trial = self.ledger.apply(event)
             if event["kind"] == "ask":
                 self._asks = event["ask"] + 1
+            if event["kind"] == "choice":
+                self._model = event["model"]
             if trial is not None:
                 self._remember(trial)
+                if trial.state is State.DONE and trial.duration is not None:
+                    durations.append(trial.duration)
         self._journal.events = []
-        if self.ledger.ended:
+        if self.ledger.ended > self.ledger.added:
             self._failing.relieve()
         self._journal.restart()
-        self._commit({"kind": "open", **opening})
+        rows = [event | {"id": number} for number, event in enumerate(prior, start=self.ledger.next_id)]
+        for trial in self._commit({"kind": "open", **opening}, *rows):
+            self._remember(trial)
+        self._supply.resumed(self.ledger.ended, durations)
         lost = [
             {"kind": "lost", "id": number, "why": "the run ended", "death": False} for number in self.ledger.running
         ]
@@ -184,7 +196,7 @@ class Manager:
                 return Ended(TAKEN, 1, reason)
         if self._end:
             return self._end
-        code = 0 if ledger.best is not None else 1
+        code = 0 if ledger.counts[State.DONE] else 1
         best = ledger.best.value if ledger.best else None
         if limits.target is not None and best is not None and not ledger.better(limits.target, best):
             return Ended("target", 0)
@@ -214,7 +226,7 @@ class Manager:
         typical = self._supply.typical
         event = {
             "kind": "ask", "ask": self._asks, "count": request.count, "fit": request.fit,
-            "typical": None if typical is None else round(typical, 6), "affordable": None,
+            "typical": None if typical is None else round(typical, 6), "affordable": self._supply.afford(),
             "keep": [[proposal.ask, proposal.place] for proposal in request.keep],
         }  # fmt: skip
         self._asks += 1
@@ -365,16 +377,24 @@ class Manager:
                     self._supply.prepared = True
                 case "answer":
                     self._starts_without_answer = 0
+                    choice = message.get("choice")
+                    self._note(message["ask"], choice)
                     fresh = [proposal for proposal in message["proposals"] if self._is_new(proposal)]
                     self._fruitless = self._fruitless + 1 if message["proposals"] and not fresh else 0
                     again = 0 < self._fruitless < FRUITLESS
-                    self._supply.answered(fresh, self._transport.now(), again)
+                    self._supply.answered(fresh, self._transport.now(), again, choice and choice["model"])
                 case "refused":
                     self._end = Ended("error", 2, message["line"], message["error"])
                 case "error":
                     self._end = Ended("error", 1, f"the strategy failed: {message['line']}", message["error"])
                 case "gone":
                     self._replace_proposer(message["code"])
+
+    def _note(self, ask: int, choice: dict[str, str] | None) -> None:
+        """The line of a model that was chosen, when it is another one than before."""
+        if choice and choice["model"] != self._model:
+            self._model = choice["model"]
+            self._commit({"kind": "choice", "ask": ask, "model": choice["model"], "why": choice["why"]})
 
     def _replace_proposer(self, code: int) -> None:
         self._starts_without_answer += 1

@@ -27,7 +27,8 @@ class Proposer:
     """The manager's handle on the proposer child.
 
     Args:
-        setup: ``space method seed workers maximize start budget`` of the search; a strategy object goes as ``pickle``.
+        setup: ``space method seed workers maximize goals limits noise max_trials start budget`` of the search; a
+            strategy object goes as ``pickle``.
     """
 
     due: float | None = None
@@ -130,7 +131,9 @@ def answer_of(search: Any, follower: Follower, number: int, until: int) -> dict[
             asked = event
     if asked is None:
         raise LookupError(f"the journal has no request {number} before byte {until}")
-    return {"kind": "answer", "ask": number, "proposals": search.answer(asked)}
+    answer = {"kind": "answer", "ask": number, "proposals": search.answer(asked)}
+    chosen = getattr(search, "choice", None)
+    return answer | {"choice": {"model": chosen[0], "why": chosen[1]}} if chosen else answer
 
 
 def proposal_of(told: Mapping[str, Any]) -> Proposal:
@@ -195,7 +198,8 @@ def _search(setup: Mapping[str, Any]) -> Any:
         method = pickle.loads(base64.b64decode(setup["pickle"]))
     return Search(
         Space.from_json(setup["space"]), method, seed=setup["seed"], workers=setup["workers"],
-        maximize=setup["maximize"], start=[config_of(each) for each in setup["start"]], budget=setup["budget"],
+        maximize=setup["maximize"], goals=setup["goals"], limits=setup["limits"], noise=setup["noise"],
+        max_trials=setup["max_trials"], start=[config_of(each) for each in setup["start"]], budget=setup["budget"],
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from mpibo.engine import loading
 from mpibo.engine.children import settle_in
 from mpibo.engine.running import RunningTrial, Stopped
 from mpibo.engine.seeds import Seeds
+from mpibo.goals import aims_of
 from mpibo.outcome import ERROR_BYTES, METRICS_BYTES, outcome_of
 from mpibo.store.journal import dumps
 from mpibo.trial import Outcome, State, config_of
@@ -32,7 +33,7 @@ class Evaluator:
     """Evaluate trials of one objective in this process, one after the other.
 
     Args:
-        setup: ``objective`` (its description), ``fix``, ``folder`` (of the run).
+        setup: ``objective`` (its description), ``fix``, ``folder`` (of the run), ``goals``, ``limits``.
         emit: Where messages go.
         cancelled: Whether a message asks to end this trial.
     """
@@ -40,6 +41,7 @@ class Evaluator:
     def __init__(self, setup: Mapping[str, Any], emit: Emit, cancelled: Callable[[int], bool]) -> None:
         self.fix = setup.get("fix", {})
         self.folder = setup.get("folder")
+        self.aims = aims_of(False, setup.get("goals", ()), setup.get("limits", ()))
         self._emit = emit
         self._cancelled = cancelled
         self._seeds = Seeds()
@@ -73,9 +75,10 @@ class Evaluator:
             self._seeds.set(trial.seed)
             began = time.perf_counter()
             returned = loading.call(self.objective, self.arguments, trial, self.fix)
-            return outcome_of(returned, trial.last, time.perf_counter() - began)
+            return outcome_of(returned, trial.last, time.perf_counter() - began, self.aims)
         except Stopped:
-            return Outcome(State.STOPPED, trial.last, duration=time.perf_counter() - began)
+            value = None if self.aims.several else trial.last
+            return Outcome(State.STOPPED, value, duration=time.perf_counter() - began)
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # the one broad catch: a crash becomes an outcome
             return Outcome(
                 State.FAILED, reason=reason_of(error), error=told(error), duration=time.perf_counter() - began

@@ -7,16 +7,19 @@ last finished model, and enough of these are kept ready to last until the next a
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mpibo.engine.costs import Costs
 from mpibo.trial import Proposal
 
 SHARE = 0.01  # of a typical evaluation that a worker may wait for a newer model
 MARGIN = 3.0  # standard deviations on the number of starts expected during an answer
 SHORTEST = 0.02  # seconds; to keep workers busy with shorter evaluations is not worth an older model
-LATEST = 501  # durations that the typical one is the median of
+ROUNDS = 2  # of all workers: so many durations is the typical one the median of,
+FEWEST, MOST = 51, 2001  # but at least and at most so many
 CHEAPER = 4.0  # a fit this many times dearer than a look at the last model is bridged by one
 
 
@@ -39,7 +42,8 @@ class Supply:
         waiting: Proposals that were answered and not started, oldest first.
         typical: Median duration of the latest DONE trials in seconds; None before the first.
         asked: When the request that is out was made; None when none is.
-        prepared: Whether the proposer has loaded what its models need; until then nothing is fitted.
+        prepared: Whether the proposer has loaded what its models need; until then nothing is fitted, unless there were
+            results before this start.
     """
 
     def __init__(self, workers: int) -> None:
@@ -47,17 +51,24 @@ class Supply:
         self.waiting: deque[Proposal] = deque()
         self.asked: float | None = None
         self.prepared = False
-        self._durations: deque[float] = deque(maxlen=LATEST)
-        self._typical: float | None = None
-        self._cost: dict[bool, float] = {}  # seconds of an answer with and without a fit
+        self._durations: deque[float] = deque()
+        self._ordered: list[float] = []
+        self._window = min(max(FEWEST, ROUNDS * workers), MOST)
+        self._costs = Costs()
+        self._model: str | None = None  # that made the last answer, where the strategy says so
+        self._listed: list[str] = []  # models that the last request may use
+        self._cost: dict[tuple[str | None, bool], float] = {}  # seconds of an answer of a model, with and without a fit
         self._request: Request | None = None
+        self._results = 0
+        self._early = False  # fit before the libraries are loaded: the results of an earlier start are worth the wait
+        self._learning = False  # whether the time of the answer that is out is the model's alone
         self._news = False  # results that no fit has seen
         self._dry = False  # the last answer was empty and nothing has happened since
 
     @property
     def typical(self) -> float | None:
         """Median duration of this run's latest DONE trials in seconds."""
-        return self._typical
+        return self._ordered[len(self._ordered) // 2] if self._ordered else None
 
     @property
     def exhausted(self) -> bool:
@@ -67,10 +78,28 @@ class Supply:
     def ended(self, duration: float | None) -> None:
         """A trial has ended; ``duration`` if it is DONE."""
         if duration is not None:
-            self._durations.append(duration)
-            self._typical = sorted(self._durations)[len(self._durations) // 2]
+            self._note(duration)
+        self._results += 1
         self._news = True
         self._dry = False
+
+    def resumed(self, results: int, durations: Iterable[float]) -> None:
+        """There are results from before this start, and so long did those of them take that were evaluated here."""
+        for duration in durations:
+            self._note(duration)
+        self._results = results
+        self._news = self._early = results > 0
+
+    def _note(self, duration: float) -> None:
+        self._durations.append(duration)
+        insort(self._ordered, duration)
+        if len(self._durations) > self._window:
+            del self._ordered[bisect_left(self._ordered, self._durations.popleft())]
+
+    def afford(self) -> list[str]:
+        """The models that the request to be made now may use; remembered, so that they do not change back at once."""
+        self._listed = self._costs.affordable(self.workers, self.typical, self._results, self._listed)
+        return self._listed
 
     def wanted(self, idle: int, left: int) -> Request | None:
         """The request to make now, if any.
@@ -81,15 +110,16 @@ class Supply:
         """
         if self.asked is not None or self._dry or left <= 0:
             return None
-        if not self.prepared and self.typical is not None and self.typical < SHORTEST:
+        ready = self._may_fit
+        if not ready and self.typical is not None and self.typical < SHORTEST:
             return None  # it takes a moment, in which such evaluations would use the whole run up on design points
-        fit = self.prepared and self._news
+        fit = ready and self._news
         if self.on_demand(fit):
             return Request(min(idle, left), fit, ()) if idle else None
         need = self._starts_during(True) + idle
         have = len(self.waiting)
         short = min(need - have, left - have)
-        dear = True in self._cost and False in self._cost and self._cost[True] > CHEAPER * self._cost[False]
+        dear = self._seconds(True) > CHEAPER * self._seconds(False, math.inf)
         if fit and not (dear and short > 0):
             keep = tuple(self.waiting)[:need]
             count = min(need, left - len(keep))
@@ -98,39 +128,62 @@ class Supply:
 
     def on_demand(self, fit: bool) -> bool:
         """Whether a worker may wait for the answer: it costs under 1 % of a typical evaluation."""
-        return self.typical is not None and fit in self._cost and self._cost[fit] < SHARE * max(self.typical, SHORTEST)
+        return self.typical is not None and self._seconds(fit, math.inf) < SHARE * max(self.typical, SHORTEST)
 
     def out(self, request: Request, now: float) -> None:
         """The request is made: what it does not keep is forgotten."""
         self.asked = now
         self._request = request
         self.waiting = deque(request.keep)
+        self._learning = self.prepared or not request.fit
         if request.fit:
             self._news = False
 
-    def answered(self, proposals: Iterable[Proposal], now: float, again: bool = False) -> None:
-        """The answer has come; if there is nothing in it, it may be asked ``again`` before anything has happened."""
+    def answered(
+        self, proposals: Iterable[Proposal], now: float, again: bool = False, model: str | None = None
+    ) -> None:  # fmt: skip
+        """The answer has come.
+
+        Args:
+            proposals: What is in it.
+            now: Seconds.
+            again: If there is nothing in it, it may be asked again before anything has happened.
+            model: The model that made it, where the strategy says so.
+        """
         assert self.asked is not None and self._request is not None
         spent = now - self.asked
         fit = self._request.fit
-        known = self._cost.get(fit, spent)
-        self._cost[fit] = known + (0.5 if spent > known else 0.1) * (spent - known)  # rather too high than too low
         before = len(self.waiting)
         self.waiting.extend(proposals)
-        self._dry = len(self.waiting) == before and not (self._news and self.prepared) and not again
+        if self._learning:
+            self._model = model
+            known = self._cost.get((model, fit), spent)  # rather too high than too low:
+            self._cost[model, fit] = known + (0.5 if spent > known else 0.1) * (spent - known)
+            if fit:
+                self._costs.learn(model, self._listed, len(self.waiting) - before, spent, self._results)
+        self._dry = len(self.waiting) == before and not (self._news and self._may_fit) and not again
         self.asked = None
 
     def dropped(self) -> None:
         """The proposer is gone with its request and what it remembered of its answers."""
         self.asked = None
         self.prepared = False
+        self._costs.restart()
         self.waiting.clear()
         self._news = True
         self._dry = False
 
+    @property
+    def _may_fit(self) -> bool:
+        return self.prepared or self._early
+
+    def _seconds(self, fit: bool, unknown: float = 0.0) -> float:
+        """What an answer of the model in use takes, with or without a fit, as far as that is known."""
+        return self._cost.get((self._model, fit), unknown)
+
     def _starts_during(self, fit: bool) -> int:
         """Starts to expect while an answer is made, with a margin."""
-        if self.typical is None or fit not in self._cost:
+        if self.typical is None or (self._model, fit) not in self._cost:
             return self.workers
-        expected = self.workers * self._cost[fit] / max(self.typical, SHORTEST)
+        expected = self.workers * self._seconds(fit) / max(self.typical, SHORTEST)
         return max(1, math.ceil(expected + MARGIN * math.sqrt(expected)))

@@ -14,6 +14,8 @@ from typing import Any, BinaryIO, Protocol, Self
 from mpibo.engine import messages
 from mpibo.engine.messages import Message
 from mpibo.engine.worker import Worker
+from mpibo.goals import Aims
+from mpibo.outcome import outcome_of
 from mpibo.trial import Outcome, State
 
 
@@ -105,20 +107,23 @@ class Simulated:
 
     Args:
         count: Number of workers.
-        objective: Gives the value of a config (or raises: the trial FAILED).
+        objective: Gives the value of a config, or a dict (or raises: the trial FAILED).
         duration: Gives the seconds that a trial takes, from its ``run`` message and a random generator.
         latency: Seconds that a message takes.
         seed: Of the durations.
+        aims: The goals and limits.
     """
 
     def __init__(
-        self, count: int, objective: Callable[[dict[str, Any]], float],
+        self, count: int, objective: Callable[[dict[str, Any]], Any],
         duration: Callable[[Message, random.Random], float] = lambda run, rng: 1.0, latency: float = 0.0, seed: int = 0,
+        aims: Aims | None = None,
     ) -> None:  # fmt: skip
         self.workers: Sequence[int] = range(1, count + 1)
         self.wakeups: list[int] = []
         self._objective = objective
         self._duration = duration
+        self._aims = aims
         self._latency = latency
         self._rng = random.Random(seed)
         self._now = 0.0
@@ -144,7 +149,7 @@ class Simulated:
             return
         seconds = self._duration(message, self._rng)
         try:
-            outcome = Outcome(State.DONE, float(self._objective(message["config"])), duration=seconds)
+            outcome = outcome_of(self._objective(message["config"]), duration=seconds, aims=self._aims)
         except Exception as error:
             outcome = Outcome(State.FAILED, reason="exception", error=repr(error), duration=seconds)
         self._at(self._latency * 2 + seconds, worker, messages.finished(message["id"], outcome))

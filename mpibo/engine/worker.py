@@ -34,7 +34,7 @@ class Worker:
 
     Args:
         number: The worker's number, from 1 (0 is the manager).
-        setup: ``objective fix folder argv isolation trial_timeout memory threads`` of the run.
+        setup: ``objective fix folder argv isolation trial_timeout memory threads goals limits`` of the run.
         send: Sends a message to the manager; must not block.
         now: Seconds, monotonic.
         echo: Where to show what the objective prints, besides its log.

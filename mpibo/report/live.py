@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mpibo.report import words
-from mpibo.report.plain import summary, troubles
+from mpibo.report.plain import done, summary, troubles
 from mpibo.report.progress import SHOWN, Progress
 from mpibo.trial import State, Trial
 
@@ -96,6 +96,9 @@ def picture(progress: Progress, now: float, folder: str, width: int = 80, height
     facts.add_row("Trials", _counts(progress))
     facts.add_row("Speed", _speed(progress, now))
     best, lines = _best(progress, width - 14)
+    if progress.choice:
+        facts.add_row("Model", Text(words.line(": ".join(progress.choice), width - 14)))
+        lines += 1
     facts.add_row("Best", best)
     if progress.failure:
         facts.add_row("Failed", Text(words.line(words.failure(progress.failure), width - 14), style="red"))
@@ -137,7 +140,7 @@ def _bar(progress: Progress, now: float) -> RenderableType:
 
 def _counts(progress: Progress) -> Text:
     text = Text()
-    counts = [("done", progress.count(State.DONE)), ("running", len(progress.ledger.running)), *troubles(progress)]
+    counts = [("done", done(progress)), ("running", len(progress.ledger.running)), *troubles(progress)]
     styles = {str(state).lower(): style for state, style in STYLES.items()}
     for word, count in counts:
         text.append(f"{count} ", style="bold").append(f"{word}   ", style=styles.get(word, ""))
@@ -154,6 +157,8 @@ def _speed(progress: Progress, now: float) -> Text:
 def _best(progress: Progress, width: int) -> tuple[Text, int]:
     """The best value and its config in at most four lines, and the number of lines."""
     best = progress.best
+    if progress.ledger.front and best is None:
+        return Text(f"a front of {len(progress.ledger.front)}", style="bold green"), 1
     if best is None:
         return Text("none yet"), 1
     lines, left = [""], [f"{name}={words.value(value)}" for name, value in best.config.items()]
@@ -194,17 +199,18 @@ def _trials(progress: Progress, now: float, rows: int, width: int) -> Renderable
             break
         table.add_column(name, no_wrap=True, justify="left" if name in texts else "right")
         fitting.append(cells)
+    best = {trial.id for trial in progress.ledger.front}
     for trial, *row in zip(trials, *fitting, strict=True):
         styled = [Text(cell) for cell in row]
         if len(styled) > 1:
             styled[1].stylize(STYLES.get(trial.state, "dim"))
-        best = progress.best is not None and trial.id == progress.best.id
-        table.add_row(*styled, style="bold" if best else "")
+        table.add_row(*styled, style="bold" if trial.id in best else "")
     return table
 
 
 def _value(progress: Progress, trial: Trial) -> str:
-    if trial.value is not None:
-        return words.number(trial.value)
+    aims = progress.ledger.aims
+    if aims.costs(trial.value, trial.metrics) is not None:
+        return words.line(words.result(trial, aims), 32)
     report = progress.reports.get(trial.id)
     return f"{words.number(report[1])} at {report[0]:g}" if report else ""

@@ -72,6 +72,10 @@ def line(progress: Progress, now: float) -> str:
     ]
     if progress.best:
         parts.append(f"best {words.number(progress.best.value)} (trial {progress.best.id})")
+    elif progress.ledger.front:
+        parts.append(f"front of {len(progress.ledger.front)}")
+    if progress.choice:
+        parts.append(words.line(words.choice(*progress.choice), 60))
     parts += [words.rate(progress.rate(now)), f"busy {words.share(progress.busy(now))}"]
     left = progress.left(now)
     if progress.closed:

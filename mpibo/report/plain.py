@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from mpibo.report import words
-from mpibo.report.progress import Progress
+from mpibo.report.progress import SHOWN, Progress
 from mpibo.trial import State, Trial
 
 BURST = 5  # lines before they are rationed
@@ -41,17 +41,23 @@ class Plain:
         self.out, self.folder = out, folder
         self._lines, self._failures = Ration(), Ration()
         self._ended = 0
+        self._choice: tuple[str, str] | None = None
 
     def start(self, progress: Progress) -> None:
         """Say that the run goes on, if it is not its first start."""
         self._ended = progress.ended_before
         if self._ended:
             self._say(f"going on after {self._ended} trials")
+        elif progress.ledger.added:
+            self._say(f"starting from {progress.ledger.added} results of {progress.warm or 'elsewhere'}")
 
     def show(self, progress: Progress, now: float) -> None:
         """Tell what is new."""
-        new = progress.ledger.ended - self._ended
-        self._ended = progress.ledger.ended
+        if progress.choice and progress.choice != self._choice:
+            self._choice = progress.choice
+            self._say(words.line(words.choice(*progress.choice), 160))
+        new = progress.ended - self._ended
+        self._ended = progress.ended
         every = min(10.0, 2.0 + now / 1000)
         for later, trial in reversed(list(enumerate(reversed(list(progress.recent)[-new:] if new else [])))):
             bad = trial.state in (State.FAILED, State.LOST)
@@ -79,9 +85,15 @@ class Plain:
         total = str(progress.total) if progress.total else ""
         finished = max(0, progress.finished - later)
         count = f"{finished:>{len(total)}}/{total}" if total else str(finished)
-        parts = [f"{count}  {words.number(trial.value) if trial.value is not None else str(trial.state).lower()}"]
+        aims = progress.ledger.aims
+        parts = [f"{count}  {words.result(trial, aims)}"]
+        if trial.state is State.DONE and not aims.keep(trial.metrics):
+            parts[0] += " (breaks a limit)"
         best = progress.best
-        if best and best.id == trial.id:
+        if aims.several:
+            front = [each.id for each in progress.ledger.front]
+            parts[0] += f" ({'new in the ' * (trial.id in front)}front of {len(front)})"
+        elif best and best.id == trial.id:
             parts[0] += f" (new best #{best.id})"
         elif best:
             parts[0] += f" (best {words.number(best.value)} #{best.id})"
@@ -92,10 +104,16 @@ class Plain:
         return "  ".join(parts + ([f"{words.time(left)} left"] if left else []))
 
 
+def done(progress: Progress) -> int:
+    """Trials of this run that are done."""
+    return progress.count(State.DONE) - progress.ledger.added
+
+
 def troubles(progress: Progress) -> list[tuple[str, int]]:
-    """The counts that are named only where they are not zero."""
+    """The counts that are named only where they are not zero: results that were told, and what went wrong."""
+    added = [("added", progress.ledger.added)] if progress.ledger.added else []
     states = {"stopped": State.STOPPED, "failed": State.FAILED, "lost": State.LOST, "abandoned": State.ABANDONED}
-    return [(word, progress.count(state)) for word, state in states.items() if progress.count(state)]
+    return added + [(word, progress.count(state)) for word, state in states.items() if progress.count(state)]
 
 
 def summary(progress: Progress, now: float, folder: str, files: Sequence[str]) -> list[str]:
@@ -109,16 +127,21 @@ def summary(progress: Progress, now: float, folder: str, files: Sequence[str]) -
     """
     why = progress.closed.get("why") if progress.closed else "the manager is gone; start again with the same --out"
     lines = ["", f"Ended    {why}, after {words.time(progress.elapsed(now))}"]
-    best = progress.best
-    if best:
+    best, aims, front = progress.best, progress.ledger.aims, progress.ledger.front
+    if aims.several and front:
+        lines.append(f"Front    {len(front)} trial{'s' * (len(front) > 1)} that no other beats in every goal")
+        lines += [f"           trial {trial.id}   {words.result(trial, aims)}" for trial in front[:SHOWN]]
+        lines += [f"           and {len(front) - SHOWN} more"] * (len(front) > SHOWN)
+    elif best:
         lines.append(f"Best     {words.number(best.value)}   trial {best.id}")
         width = max(map(len, best.config), default=0)
         for name, value in best.config.items():
             told = repr(value) if isinstance(value, float) else words.value(value)
             lines.append(f"           {name:{width}}  {told}")
     else:
-        lines.append("Best     none: no trial has a value")
-    counts = [("done", progress.count(State.DONE)), *troubles(progress)]
+        why = "keeps the limits" if progress.count(State.DONE) else "has a value"
+        lines.append(f"{'Front' if aims.several else 'Best ':9}none: no trial {why}")
+    counts = [("done", done(progress)), *troubles(progress)]
     if progress.ledger.running:
         counts.append(("running when it ended", len(progress.ledger.running)))
     lines.append("Trials   " + ", ".join(f"{count} {word}" for word, count in counts))

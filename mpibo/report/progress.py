@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
+from mpibo.goals import aims_in
 from mpibo.trial import Event, Ledger, State, Trial
 
 WINDOW = 10.0  # seconds, and
@@ -24,7 +25,8 @@ class Progress:
         reports: The last report, ``(step, value)``, of each running trial that reported.
         failure: The trial that failed or was lost last.
         reasons: How many trials failed, by reason.
-        ended_before: Trials that had ended when this start began.
+        choice: The model that the strategy has chosen and why, ``(model, why)``; None where it does not choose.
+        ended_before: Trials of this run that had ended when this start began.
     """
 
     def __init__(self) -> None:
@@ -35,6 +37,7 @@ class Progress:
         self.reports: dict[int, tuple[float, float]] = {}
         self.failure: Trial | None = None
         self.reasons: dict[str, int] = {}
+        self.choice: tuple[str, str] | None = None
         self.ended_before = 0
         self._begin(0.0)
 
@@ -58,15 +61,17 @@ class Progress:
         kind = event["kind"]
         if kind == "open":
             self.opened = event
-            self.ended_before = self.ledger.ended
+            self.ended_before = self.ended
             self._begin(self.ledger.elapsed)
-            self.ledger.maximize = bool(self.settings.get("maximize", False))
+            self.ledger.aims = aims_in(self.settings)
         self.t = event.get("t", self.t)
         trial = self.ledger.apply(event)
         if kind == "close":
             self.closed = event
         elif kind == "report":
             self.reports[event["id"]] = (event["step"], event["value"])
+        elif kind == "choice":
+            self.choice = event["model"], event["why"]
         elif kind == "start":
             self._start(event)
         elif trial is not None:
@@ -79,6 +84,8 @@ class Progress:
         self._seen.add(event.get("worker"))
 
     def _end(self, trial: Trial, event: Event) -> None:
+        if event["kind"] == "add":
+            return
         self.recent.append(trial)
         self.reports.pop(trial.id, None)
         if trial.state in (State.FAILED, State.LOST):
@@ -87,7 +94,7 @@ class Progress:
             self.reasons[trial.reason or "unknown"] = self.reasons.get(trial.reason or "unknown", 0) + 1
         since = self._since.pop(trial.id, None)
         if since is None:
-            return  # told by hand, or it ran in an earlier start
+            return  # it ran in an earlier start
         self.last_end = self.t
         seconds = event.get("duration", self.t - since)
         if trial.state is State.LOST:
@@ -126,6 +133,16 @@ class Progress:
     def best(self) -> Trial | None:
         """The incumbent."""
         return self.ledger.best
+
+    @property
+    def warm(self) -> str:
+        """The run whose results this one began with, if there is one."""
+        return str((self.opened.get("warm") or {}).get("run", ""))
+
+    @property
+    def ended(self) -> int:
+        """Trials of this run that have ended; results that were told are none."""
+        return self.ledger.ended - self.ledger.added
 
     @property
     def total(self) -> int | None:
@@ -188,7 +205,7 @@ class Progress:
             guesses.append(walltime - self.elapsed(now))
         rate = self.rate(now)
         if self.total and rate and self.finished:
-            rows = self.ledger.ended / self.finished  # more than one a config with retries and promotions
+            rows = self.ended / self.finished  # more than one a config with retries and promotions
             remaining = (self.total - self.finished) * rows
             if self._ended >= 2 * self.workers:
                 guesses.append(remaining / rate)

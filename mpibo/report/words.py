@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from mpibo.goals import Aims, number_in
 from mpibo.trial import Trial
 
 
@@ -61,10 +62,24 @@ def config(items: Mapping[str, Any]) -> str:
     return "  ".join(f"{name}={value(item)}" for name, item in items.items())
 
 
+def result(trial: Trial, aims: Aims) -> str:
+    """What a trial came to: its value, its goals where there are several, or else its state."""
+    if aims.costs(trial.value, trial.metrics) is None:
+        return str(trial.state).lower()
+    if not aims.several:
+        return number(trial.value)
+    return "  ".join(f"{goal.name}={number(number_in(trial.metrics, goal.name))}" for goal in aims.goals)
+
+
 def line(text: str, width: int | None = None) -> str:
     """Text as one line without control characters, cut to ``width``."""
     text = "".join(letter if letter.isprintable() else " " for letter in text).strip()
     return text if width is None or len(text) <= width else text[: max(width - 3, 0)] + "..."
+
+
+def choice(model: str, why: str) -> str:
+    """The model that a strategy has chosen, and its reason."""
+    return f"model {model}: {why}"
 
 
 def headline(error: str | None) -> str:

@@ -11,7 +11,7 @@ import csv
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mpibo.store import atomic
@@ -113,11 +113,16 @@ def _line(cells: Iterable[str]) -> str:
     return ",".join(quoted) + "\n"
 
 
-def read(path: str | os.PathLike[str]) -> list[Trial]:
+def read(path: str | os.PathLike[str], names: Collection[str] = (), **default: Any) -> list[Trial]:
     """The trials of a CSV file: one that `write` made, or one made by hand with some of its columns.
 
     Without ``id`` the rows are numbered from 0; without ``state`` a row with a value is DONE and one without is
     FAILED. Other columns are left alone. Arrays in config are tuples, as choices are.
+
+    Args:
+        path: The file.
+        names: Parameters that may have a column of their plain name, in a file without any ``config.NAME``.
+        **default: What a row has where its cell is empty, such as ``budget``.
 
     Raises:
         OSError: The file can't be read.
@@ -127,11 +132,14 @@ def read(path: str | os.PathLike[str]) -> list[Trial]:
         with open(path, encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file, strict=True)
             header = next(rows, [])
-            ours = [name for name in header if name in COLUMNS or name.startswith("config.")]
+            if any(name.startswith("config.") for name in header):
+                names = ()
+            ours = [name for name in header if name in COLUMNS or name in names or name.startswith("config.")]
             if not ours or len(set(header)) != len(header):
                 raise ValueError(f"{path} line 1: expected distinct columns as in results.csv, got {header}")
-            return [_trial(dict(_present(path, rows.line_num, header, row)), number, f"{path} line {rows.line_num}")
-                    for number, row in enumerate(row for row in rows if row)]  # fmt: skip
+            header = [f"config.{name}" if name in names and name != "value" else name for name in header]
+            return [_trial(dict(_present(path, rows.line_num, header, row)), number, f"{path} line {rows.line_num}",
+                           default) for number, row in enumerate(row for row in rows if row)]  # fmt: skip
     except csv.Error as error:
         raise ValueError(f"{path} line {rows.line_num}: not a CSV file: {error}") from None
     except UnicodeDecodeError as error:
@@ -144,8 +152,8 @@ def _present(path: Any, line: int, header: list[str], row: list[str]) -> Iterato
     return ((name, cell) for name, cell in zip(header, row, strict=True) if cell)
 
 
-def _trial(cells: dict[str, str], number: int, where: str) -> Trial:
-    fields: dict[str, Any] = {"id": number, "state": "DONE" if "value" in cells else "FAILED"}
+def _trial(cells: dict[str, str], number: int, where: str, default: Mapping[str, Any]) -> Trial:
+    fields: dict[str, Any] = {"id": number, "state": "DONE" if "value" in cells else "FAILED", **default}
     config: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
     for name, cell in cells.items():

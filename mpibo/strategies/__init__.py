@@ -14,7 +14,7 @@ import numpy as np
 from mpibo.table import Trials
 from mpibo.trial import Proposal
 
-DEFAULT = "ts:model=et"
+DEFAULT = "auto"
 
 METHODS = {
     "random": ("mpibo.strategies.design", "Random"),
@@ -23,6 +23,13 @@ METHODS = {
     "sobol": ("mpibo.strategies.design", "Sobol"),
     "ambs": ("mpibo.strategies.bayes", "Bayesian"),
     "ts": ("mpibo.strategies.thompson", "Thompson"),
+    "ts-sync": ("mpibo.strategies.thompson", "Synchronous"),
+    "ts-hallucinated": ("mpibo.strategies.thompson", "Hallucinated"),
+    "gp-ei": ("mpibo.strategies.worksheet", "GPEI"),
+    "tpe": ("mpibo.strategies.tpe", "TPE"),
+    "adaptive": ("mpibo.strategies.adaptive", "Adaptive"),
+    "evolution": ("mpibo.strategies.evolution", "Evolution"),
+    "auto": ("mpibo.strategies.auto", "Auto"),
 }
 
 

@@ -1,0 +1,1 @@
+"""Adapters of the peers: one module each, with the class ``Optimiser`` that ``drive.Optimiser`` describes."""
