@@ -95,7 +95,7 @@ def test_same_fits_same_forest():
 
 
 def test_ring_replaces_the_oldest_trees_in_bounded_steps():
-    """Few rows: every tree anew. Many: about work / n of them, and all that saw far fewer rows."""
+    """Few rows: every tree anew. Many: about work / (2 n) of them, and all that saw far fewer rows."""
     X, y, rng = data(3000)
     forest = Forest("et")
     forest.fit(X[:300], y[:300], rng)
@@ -104,13 +104,22 @@ def test_ring_replaces_the_oldest_trees_in_bounded_steps():
     assert not set(map(id, first)) & set(map(id, forest.ring))
     kept = list(forest.ring)
     forest.fit(X[:310], y[:310], rng)
-    assert [id(tree) for tree in forest.ring][:-49] == [id(tree) for tree in kept][49:]
+    assert [id(tree) for tree in forest.ring][:-25] == [id(tree) for tree in kept][25:]
     forest.fit(X, y, rng)
     assert {tree.rows for tree in forest.ring} == {3000}
     kept = list(forest.ring)
     forest.fit(X, y, rng)
-    assert sum(a is b for a, b in zip(forest.ring, kept[5:], strict=False)) == 45
+    assert sum(a is b for a, b in zip(forest.ring, kept[3:], strict=False)) == 47
     assert len(forest.ring) == 50 and STALE < 1
+
+
+def test_samples_are_the_same_from_all_trees_as_from_their_own():
+    """To ask only the trees of a sub-forest gives what all trees' predictions give, to the last bit."""
+    X, y, rng = data(200)
+    forest = Forest("et")
+    forest.fit(X, y, rng)
+    few = forest.sample(X[:30], 3, np.random.default_rng(5))
+    assert (few == forest.sample_of(forest.means(X[:30]), 3, np.random.default_rng(5))).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from mpibo.models import Array
 
 KINDS = ("et", "rf")
+REFRESH = 0.5  # share of the work that a fit takes once the ring is too large to be grown anew
 STALE = 0.75  # a tree that saw a smaller share of the rows is always replaced
 
 
@@ -37,7 +38,7 @@ class Tree:
 class Forest:
     """Trees grown to single rows, each on its own bootstrap sample.
 
-    A fit replaces the oldest trees of the ring: all of them while n is small, about ``work / n`` of them when it is
+    A fit replaces the oldest trees of the ring: all of them while n is small, about ``work / 2n`` of them when it is
     large, so that a fit takes bounded time. The ring depends on the sequence of fits and on nothing else.
 
     Args:
@@ -106,7 +107,7 @@ class Forest:
         if len(self.ring) < self.trees or n * self.trees <= self.work:
             return self.trees
         stale = sum(tree.rows < STALE * n for tree in self.ring)
-        return max(2, math.ceil(self.work / n), stale)
+        return max(1, math.ceil(self.work * REFRESH / n), stale)
 
     def leaves(self, X: Array) -> NDArray[np.intp]:
         """``(T, m)`` node in which each tree puts each point."""
@@ -132,12 +133,21 @@ class Forest:
 
     def sample(self, X: Array, k: int, rng: np.random.Generator) -> Array:
         """``(k, m)`` predictions of ``k`` random sub-forests, each of ``subforest`` different trees."""
-        return self.sample_of(self.means(X), k, rng)
+        chosen = self._chosen(k, rng)
+        used, place = np.unique(chosen, return_inverse=True)
+        X32 = X.astype(np.float32)
+        means = np.stack([self.ring[tree].mean[self.ring[tree].nodes.apply(X32)] for tree in used])
+        return self._averaged(means, place.reshape(chosen.shape))
 
     def sample_of(self, means: Array, k: int, rng: np.random.Generator) -> Array:
         """The same from the trees' own predictions ``means (T, m)``, which a batch of answers shares."""
-        chosen = rng.permuted(np.tile(np.arange(self.trees), (k, 1)), axis=1)[:, : self.subforest]
-        total = np.zeros((k, means.shape[1]))
+        return self._averaged(means, self._chosen(k, rng))
+
+    def _chosen(self, k: int, rng: np.random.Generator) -> NDArray[np.intp]:
+        return rng.permuted(np.tile(np.arange(self.trees), (k, 1)), axis=1)[:, : self.subforest]
+
+    def _averaged(self, means: Array, chosen: NDArray[np.intp]) -> Array:
+        total = np.zeros((len(chosen), means.shape[1]))
         for column in chosen.T:  # no matrix product: its last bits depend on k and on BLAS threads
             total += means[column]
         return total / self.subforest

@@ -148,13 +148,16 @@ class TreeDraws(Draws):
     ) -> None:
         self.X = model.options(trials, picks, n, rng)
         self._forest = model.forest
+        self._means: Array | None = None  # of few draws not all trees are asked
         if hallucinated:
             self._means = ForestBoard(model, trials, self.X, "believer").means
-        else:
+        elif n * model.forest.subforest >= model.forest.trees:
             self._means = model.forest.means(self.X)
 
     def next(self, rng: np.random.Generator) -> Array:
         """``(m,)`` mean of 8 trees."""
+        if self._means is None:
+            return self._forest.sample(self.X, 1, rng)[0]
         return self._forest.sample_of(self._means, 1, rng)[0]
 
 
