@@ -27,7 +27,7 @@ from typing import Any
 
 from runs import WORKERS, Run, bare, manager_cpu, memory_of, run
 
-METHODS = ("random", "ambs", "ts:model=et")
+METHODS = ("random", "ambs", "auto")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
