@@ -87,6 +87,8 @@ class Surrogate:
     def fitted(self, trials: Trials, rng: np.random.Generator) -> Forest:
         """The forest, fitted to the newest results if this ask wants that."""
         if trials.fit:
+            if trials.weights is not None:  # of several goals: trees of another weighting speak of other values
+                self.forest = Forest(self.forest.kind)
             self.forest.fit(*self.results(trials), rng)
         return self.forest
 
