@@ -19,7 +19,7 @@ commands:
 def main(argv: Sequence[str] | None = None) -> None:
     """Dispatch to a command."""
     if is_worker():
-        from mpibo.engine.mpi import serve
+        from mpibo.engine.serving import serve
 
         serve()
     from mpibo.cli import guarded, leave

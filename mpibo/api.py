@@ -134,7 +134,9 @@ def minimize(function: Callable[..., Any], space: Any, **settings: Any) -> Resul
         KeyboardInterrupt: Ctrl-C, after the run was closed in order.
     """
     if is_worker():
-        mpi.serve()
+        from mpibo.engine.serving import serve
+
+        serve()
     if loading.loading:
         raise ValueError(NESTED)
     world = mpi.join()

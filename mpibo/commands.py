@@ -12,6 +12,7 @@ from typing import Any
 from mpibo.cli import Parser, describe, from_flags, parser, split_command
 from mpibo.engine import messages
 from mpibo.engine.environment import fair_threads
+from mpibo.engine.launch import fixed_timeout
 from mpibo.engine.log import path_of, printed_by
 from mpibo.engine.probe import Probe
 from mpibo.engine.transport import Local
@@ -35,7 +36,7 @@ def check(argv: Sequence[str]) -> int:
     print(f"\none trial: {config}", flush=True)
     setup = {
         "objective": description, "fix": settings.fix, "folder": None, "argv": sys.argv,
-        "isolation": settings.isolation, "trial_timeout": settings.trial_timeout,
+        "isolation": settings.isolation, "trial_timeout": fixed_timeout(settings),
         "memory": settings.memory_per_worker, "threads": fair_threads(1), "goals": list(settings.goals),
         "limits": list(settings.limits),
     }  # fmt: skip

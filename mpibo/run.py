@@ -10,7 +10,7 @@ from mpibo.engine.environment import is_worker
 def main() -> NoReturn:
     """Serve, or run the search that the command line asks for."""
     if is_worker():
-        from mpibo.engine.mpi import serve
+        from mpibo.engine.serving import serve
 
         serve()
     from mpibo.cli import main as search

@@ -10,6 +10,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,27 @@ def seconds(value: float | str) -> float:
     return total
 
 
+def deadline_in(value: float | str | datetime, now: datetime | None = None) -> float:
+    """Seconds until a deadline: a duration, or a date and time (local where it names no zone).
+
+    Raises:
+        ValueError: Neither, or it has passed.
+    """
+    date = value
+    if not isinstance(value, datetime):
+        if not re.match(r"\d{4}-\d\d-\d\d", str(value).strip()):
+            return seconds(value)
+        try:
+            date = datetime.fromisoformat(str(value).strip())
+        except ValueError as error:
+            raise ValueError(f"expected a date such as 2026-01-31T18:00, got {value!r} ({error})") from None
+    assert isinstance(date, datetime)
+    left = (date.astimezone(UTC) - (now or datetime.now(UTC))).total_seconds()
+    if left <= 0:
+        raise ValueError(f"{value} has passed")
+    return left
+
+
 def size(value: int | str) -> int:
     """A size in bytes from a number or ``500M``, ``2G``, ``2GB``, ``1.5GiB`` (powers of 1024).
 
@@ -49,6 +71,22 @@ def size(value: int | str) -> int:
     if not match or float(match[1]) <= 0:
         raise ValueError(f"expected a size such as 500M or 2G, got {value!r}")
     return int(float(match[1]) * _BYTES[match[2]])
+
+
+def _timeout(value: float | str) -> float | str:
+    """Seconds, or ``3x``: so many times the median duration."""
+    if match := re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*x", str(value).strip()):
+        if not float(match[1]) > 1:
+            raise ValueError(f"expected a multiple of the median above 1 such as 3x, got {value!r}")
+        return f"{float(match[1]):g}x"
+    return seconds(value)
+
+
+def _gpus(value: Any) -> float:
+    number = _finite(value)
+    if number < 0 or (number > 1 and not number.is_integer()):
+        raise ValueError(f"expected 0, a part of a GPU such as 0.125, or a whole number of them, got {value!r}")
+    return number
 
 
 def literal(text: str) -> Any:
@@ -175,6 +213,10 @@ class Settings:
     walltime: float | None = _setting(
         "goal", "total time of the run, over all starts (90s 30m 2h 1d)", seconds, None, "TIME"
     )
+    deadline: float | None = _setting(
+        "goal", "end of this allocation: a time from now, or a date as 2026-01-31T18:00 (default: the scheduler's)",
+        deadline_in, None, "TIME|DATE",
+    )  # fmt: skip
     target: float | None = _setting("goal", "end when a value at least this good is found", _finite, None, "VALUE")
     maximize: bool = _setting("goal", "larger values are better", _truth, False)
     goals: tuple[str, ...] = _setting(
@@ -200,7 +242,9 @@ class Settings:
         "search", "another run's folder, or a CSV of results: what is known before the first trial", _text, None, "RUN"
     )
     seed: int = _setting("search", "the run's seed", _whole, 0, "N")
-    trial_timeout: float | None = _setting("trials", "longest time of one trial", seconds, None, "TIME")
+    trial_timeout: float | str | None = _setting(
+        "trials", "longest time of one trial: a time, or a multiple of the median as in 3x", _timeout, None, "TIME|Nx"
+    )
     attempts: int = _setting("trials", "starts of one config whose worker dies", _positive, 3, "N")
     isolation: str = _setting(
         "trials",
@@ -212,6 +256,16 @@ class Settings:
     memory_per_worker: int | None = _setting("trials", "memory limit of one evaluation (500M 2G)", size, None, "SIZE")
     workers: int | None = _setting(
         "workers", "evaluations at once without MPI (under MPI the ranks count)", _positive, None, "N"
+    )
+    cores_per_worker: int | None = _setting(
+        "workers", "cores of one evaluation: its threads, and where it is bound (default: a fair share)", _positive,
+        None, "N",
+    )  # fmt: skip
+    gpus_per_worker: float | None = _setting(
+        "workers", "GPUs of one evaluation; 0.125: eight workers share one (default: a fair share)", _gpus, None, "N"
+    )
+    ranks_per_worker: int = _setting(
+        "workers", "ranks that evaluate one trial together (trial.comm, or torch.distributed)", _positive, 1, "N"
     )
     out: str | None = _setting("output", "run folder; an existing one goes on", _text, None, "FOLDER")
     progress: str = _setting("output", "what to show while it runs", _one_of("auto", "live", "plain", "none"), "auto",

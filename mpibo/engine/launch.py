@@ -204,7 +204,12 @@ def lease_of(settings: Settings) -> float:
     """Seconds of silence after which a worker is taken for dead; one that evaluates in its rank can't beat."""
     if settings.isolation != "none":
         return LEASE
-    return math.inf if settings.trial_timeout is None else settings.trial_timeout + LEASE
+    return settings.trial_timeout + LEASE if isinstance(settings.trial_timeout, float) else math.inf
+
+
+def fixed_timeout(settings: Settings) -> float | None:
+    """The time limit that a worker holds by itself; a multiple of the median is the manager's to tell."""
+    return settings.trial_timeout if isinstance(settings.trial_timeout, float) else None
 
 
 def _first_word(proposer: Proposer, signals: Signals) -> list[dict[str, Any]]:
@@ -292,7 +297,7 @@ def settings_toml(job: Job, settings: Settings) -> str:
     """The settings of the last start as TOML, as ``--settings`` reads them; comments name the objective."""
     import tomli_w
 
-    values = {name: _toml(value) for name, value in settings.plain().items()}
+    values = {name: _toml(value) for name, value in settings.plain().items() if name != "deadline"}
     return f"# the last start of {job.name}\n{tomli_w.dumps(values)}"
 
 
@@ -325,7 +330,7 @@ def _search_setup(job: Job, settings: Settings, workers: int) -> dict[str, Any]:
 def _worker_setup(job: Job, settings: Settings, folder: Path, token: Path, threads: int) -> dict[str, Any]:
     return {
         "objective": dict(job.objective), "fix": settings.fix, "folder": str(folder), "token": str(token),
-        "argv": sys.argv, "isolation": settings.isolation, "trial_timeout": settings.trial_timeout,
+        "argv": sys.argv, "isolation": settings.isolation, "trial_timeout": fixed_timeout(settings),
         "memory": settings.memory_per_worker, "threads": threads, "path": _script_folder(),
         "goals": list(settings.goals), "limits": list(settings.limits),
     }  # fmt: skip
