@@ -13,6 +13,8 @@ commands:
   run [OBJECTIVE] [flags] [-- CMD]   search (also: python -m mpibo.run); mpibo run --help shows the flags
   check OBJECTIVE [flags] [-- CMD]   print the space as understood and evaluate one config
   log RUN ID                         what a trial printed
+  simulate RUN|OBJECTIVE [flags]     forecast what so many workers will bring; mpibo simulate --help
+  replay RUN                         make every proposal of a run again and compare
 """
 
 
@@ -33,12 +35,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     if name == "run":
         search(rest)
     from mpibo.commands import check, show_log
+    from mpibo.verdict import command as replay
 
-    commands: dict[str, Callable[[Sequence[str]], int]] = {"check": check, "log": show_log}
+    commands: dict[str, Callable[[Sequence[str]], int]] = {"check": check, "log": show_log, "replay": replay}
+    commands["simulate"] = _simulate
     if name not in commands:
         print(f"mpibo: unknown command {name!r}; there are run, {', '.join(commands)}", file=sys.stderr)
         leave(2)
     leave(guarded(lambda: commands[name](rest), "--debug" in rest))
+
+
+def _simulate(argv: Sequence[str]) -> int:
+    from mpibo.forecast.command import simulate  # loads the search
+
+    return simulate(argv)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """A search without an engine: a table and a strategy. Ask it for trials, tell it what came of them.
 
-The proposer runs the same code from the journal's lines (``apply``, ``answer``), so a journal replays (``replay``).
+The proposer runs the same code from the journal's lines (``apply``, ``answer``), so a journal replays (replaying.py).
 """
 
 from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -205,8 +205,7 @@ class Search:
 
     def _take(self, event: Event) -> Trial:
         self.apply(event)
-        trial = self._ledger.apply(event)
-        assert trial is not None
+        (trial,) = self._ledger.apply(event)
         self._trials[trial.id] = trial
         return trial
 
@@ -285,39 +284,6 @@ class Search:
             return replace(proposal, config=self.space.check(dict(proposal.config)))
         except (ValueError, TypeError) as error:
             raise ValueError(f"the strategy {self._method!r} proposed a config outside the space: {error}") from error
-
-
-def replay(events: Iterable[Event], search: Search) -> list[str]:
-    """Make every proposal of a journal again and compare it with what was started.
-
-    Args:
-        events: All events of the run.
-        search: A fresh search with the run's space, method, seed, sign, goals, limits, start configs and budget.
-
-    Returns:
-        A line for every started trial and every choice of a model that differs; empty when the run replays bit for bit.
-    """
-    answers: dict[tuple[int, int], Proposal] = {}
-    choices: dict[int, tuple[str, str] | None] = {}
-    differences: list[str] = []
-    for event in events:
-        if event["kind"] == "ask":
-            answers.update({(p.ask, p.place): p for p in search.answer(event)})  # type: ignore[misc]
-            choices[event["ask"]] = search.choice
-            continue
-        if event["kind"] == "choice" and choices.get(event["ask"]) != (event["model"], event["why"]):
-            chosen = choices.get(event["ask"])
-            told = "none" if chosen is None else f"{chosen[0]} ({chosen[1]})"
-            differences.append(
-                f"line {event.get('n')}: ask {event['ask']} chose {event['model']} ({event['why']}), replayed {told}"
-            )
-        if event["kind"] == "start" and "ask" in event:
-            proposal = answers.get((event["ask"], event["place"]))
-            if proposal is None or proposal.config != event["config"]:
-                made = "nothing" if proposal is None else proposal.config
-                differences.append(f"line {event.get('n')}: trial {event['id']} was {event['config']}, replayed {made}")
-        search.apply(event)
-    return differences
 
 
 def _rng(*numbers: int) -> np.random.Generator:

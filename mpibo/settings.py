@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -40,25 +40,25 @@ def seconds(value: float | str) -> float:
     return total
 
 
-def deadline_in(value: float | str | datetime, now: datetime | None = None) -> float:
-    """Seconds until a deadline: a duration, or a date and time (local where it names no zone).
+def date(value: float | str | datetime, now: datetime | None = None) -> str:
+    """A point in time as ISO text in UTC, from a date and time (local where it names no zone) or a duration from now.
 
     Raises:
         ValueError: Neither, or it has passed.
     """
-    date = value
+    now = now or datetime.now(UTC)
+    point = value
     if not isinstance(value, datetime):
         if not re.match(r"\d{4}-\d\d-\d\d", str(value).strip()):
-            return seconds(value)
+            return (now + timedelta(seconds=seconds(value))).isoformat(timespec="milliseconds")
         try:
-            date = datetime.fromisoformat(str(value).strip())
+            point = datetime.fromisoformat(str(value).strip())
         except ValueError as error:
             raise ValueError(f"expected a date such as 2026-01-31T18:00, got {value!r} ({error})") from None
-    assert isinstance(date, datetime)
-    left = (date.astimezone(UTC) - (now or datetime.now(UTC))).total_seconds()
-    if left <= 0:
+    assert isinstance(point, datetime)
+    if point.astimezone(UTC) <= now:
         raise ValueError(f"{value} has passed")
-    return left
+    return point.astimezone(UTC).isoformat(timespec="milliseconds")
 
 
 def size(value: int | str) -> int:
@@ -95,6 +95,8 @@ def literal(text: str) -> Any:
         return None
     if text in ("True", "False"):
         return text == "True"
+    if re.fullmatch(r"[+-]?(\d+\.|\.\d+)([eE][+-]?\d+)?", text):
+        return float(text)  # .5 and 5. are no numbers of TOML
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -213,9 +215,9 @@ class Settings:
     walltime: float | None = _setting(
         "goal", "total time of the run, over all starts (90s 30m 2h 1d)", seconds, None, "TIME"
     )
-    deadline: float | None = _setting(
+    deadline: str | None = _setting(
         "goal", "end of this allocation: a time from now, or a date as 2026-01-31T18:00 (default: the scheduler's)",
-        deadline_in, None, "TIME|DATE",
+        date, None, "TIME|DATE",
     )  # fmt: skip
     target: float | None = _setting("goal", "end when a value at least this good is found", _finite, None, "VALUE")
     maximize: bool = _setting("goal", "larger values are better", _truth, False)

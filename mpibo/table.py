@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -178,10 +178,10 @@ class Trials:
         return np.concatenate([self.X[self.mask(State.RUNNING)], self.waiting])
 
     @property
-    def taken(self) -> set[bytes]:
-        """Keys (see ``key``) of every row and of every waiting proposal. Not to be changed."""
+    def taken(self) -> Set[bytes]:
+        """Keys (see ``key``) of every row and of every waiting proposal; grows with the table."""
         self._encode()
-        return self._keys | {key(x) for x in self.waiting} if len(self.waiting) else self._keys
+        return Either(self._keys, {key(x) for x in self.waiting}) if len(self.waiting) else self._keys
 
     def observed(self, budget: int | None = None) -> tuple[Array, Array]:
         """What a model is fitted to: rows with a value, and FAILED rows at the worst value seen.
@@ -336,3 +336,25 @@ class Trials:
 def key(x: Array) -> bytes:
     """What tells one encoded config from another: equal configs have equal rows, to the last bit."""
     return x.tobytes()
+
+
+class Either(Set[bytes]):
+    """What is in one of two sets, without a copy: the keys of a long run's rows are many."""
+
+    def __init__(self, first: Set[bytes], second: Set[bytes]) -> None:
+        self._first = first
+        self._second = second
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._first or name in self._second
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._first
+        yield from self._second - self._first
+
+    def __len__(self) -> int:
+        return len(self._first) + len(self._second - self._first)
+
+    @classmethod
+    def _from_iterable(cls, names: Iterable[bytes]) -> set[bytes]:  # type: ignore[override]
+        return set(names)  # of ``|``, ``&`` and ``-``

@@ -27,7 +27,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
@@ -180,7 +180,10 @@ class Ledger:
         next_id: Id of the next row.
         ended: Number of rows that have ended.
         deaths: Workers' deaths under a config, by the id of its first attempt.
+        failed: The latest FAILED trials, by id: those that a ``retire`` line may turn into LOST ones.
     """
+
+    RECENT = 4096  # FAILED trials kept
 
     def __init__(self, maximize: bool = False, goals: tuple[Goal, ...] = (), limits: tuple[Limit, ...] = ()) -> None:
         self.aims = Aims(maximize, goals, limits)
@@ -195,6 +198,8 @@ class Ledger:
         self.next_id = 0
         self.ended = 0
         self.deaths: Counter[int] = Counter()
+        self.failed: dict[int, Trial] = {}
+        self._elsewhere: set[int] = set()  # FAILED trials that were tried once more
         self.elapsed = 0.0  # seconds that the run was up, over all starts
         self._roots: dict[int, int] = {}  # first attempt of each running or lost retry
         self._origin = 0.0  # seconds from the first start to the latest
@@ -210,20 +215,18 @@ class Ledger:
         """The id of the first attempt at this trial's evaluation."""
         return self._roots.get(trial.id, trial.id if trial.retry_of is None else trial.retry_of)
 
-    def apply(self, event: Event) -> Trial | None:
-        """Take one event in; gives the trial that it made or changed, in its new state."""
+    def apply(self, event: Event) -> Sequence[Trial]:
+        """Take one event in; gives the trials that it made or changed, in their new state."""
         kind = event["kind"]
         if kind == "open":
             self._open(event)
         self._t = event.get("t", self._t)
         self.elapsed = self._up_before + self._t
-        if kind == "open":
-            return None
         if kind in ("start", "add"):
-            return self._start(event)
+            return (self._start(event),)
         if kind in ("end", "lost", "abandon"):
             return self._end(event)
-        return None
+        return self._retire(event) if kind == "retire" else ()
 
     def _open(self, event: Event) -> None:
         utc = datetime.fromisoformat(event["utc"]).timestamp()
@@ -238,8 +241,11 @@ class Ledger:
         self.next_id = max(self.next_id, trial.id + 1)
         self.counts[State.RUNNING] += 1
         if trial.retry_of is not None:
-            earlier = self.lost.pop(trial.retry_of, None)
-            self._roots[trial.id] = self._roots.pop(trial.retry_of, trial.retry_of) if earlier else trial.retry_of
+            self._roots[trial.id] = self._roots.get(trial.retry_of, trial.retry_of)
+            if self.lost.pop(trial.retry_of, None):
+                self._roots.pop(trial.retry_of, None)
+            elif trial.retry_of in self.failed:
+                self._elsewhere.add(trial.retry_of)
         if trial.parent is None and trial.retry_of is None and event["kind"] == "start":
             self.configs += 1
         self.running[trial.id] = trial
@@ -248,17 +254,33 @@ class Ledger:
             return self._settle(replace(trial, origin="added"), State.DONE, event)
         return trial
 
-    def _end(self, event: Event) -> Trial | None:
+    def _end(self, event: Event) -> Sequence[Trial]:
         trial = self.running.get(event["id"])
         if trial is None:
-            return None  # the first end or lost line of a trial stands
+            return ()  # the first end or lost line of a trial stands
         if event["kind"] == "lost":
             if event.get("death"):
                 self.deaths[self.root(trial)] += 1
-            return self._settle(trial, State.LOST, event | {"reason": "lost", "error": event.get("why")})
+            return (self._settle(trial, State.LOST, event | {"reason": "lost", "error": event.get("why")}),)
         if event["kind"] == "abandon":
-            return self._settle(trial, State.ABANDONED, event | {"error": event.get("why")})
-        return self._settle(trial, State(event["state"]), event)
+            return (self._settle(trial, State.ABANDONED, event | {"error": event.get("why")}),)
+        return (self._settle(trial, State(event["state"]), event),)
+
+    def _retire(self, event: Event) -> Sequence[Trial]:
+        """Failures of a worker that was retired count as LOST; one that was tried elsewhere is not asked again."""
+        changed = []
+        for number in event["ids"]:
+            if (trial := self.failed.pop(number, None)) is None:
+                continue
+            self.counts[State.FAILED] -= 1
+            self.counts[State.LOST] += 1
+            lost = replace(trial, state=State.LOST, reason="lost", error=event.get("why"))
+            if number in self._elsewhere:
+                self._elsewhere.discard(number)
+            else:
+                self.lost[number] = lost
+            changed.append(lost)
+        return changed
 
     def _settle(self, trial: Trial, state: State, event: Event) -> Trial:
         del self.running[trial.id]
@@ -271,6 +293,13 @@ class Ledger:
         self.ended += 1
         if state is State.LOST:
             self.lost[ended.id] = ended
+        elif state is State.FAILED:
+            self.failed[ended.id] = ended
+            if len(self.failed) > self.RECENT:
+                oldest = next(iter(self.failed))
+                del self.failed[oldest]
+                self._elsewhere.discard(oldest)
+                self._roots.pop(oldest, None)
         else:
             self._roots.pop(ended.id, None)
         if state is State.DONE:
@@ -311,7 +340,6 @@ def trials_of(events: Iterable[Event], maximize: bool = False) -> list[Trial]:
     ledger = Ledger(maximize)
     rows: dict[int, Trial] = {}
     for event in events:
-        trial = ledger.apply(event)
-        if trial is not None:
+        for trial in ledger.apply(event):
             rows[trial.id] = trial
     return [rows[number] for number in sorted(rows)]

@@ -59,7 +59,12 @@ MAY_IMPORT = {
     "cli": TOP,
     "run": f"{TOP} cli",
     "commands": f"{TOP} cli",
-    "__main__": f"{TOP} cli commands",
+    "grammar": RECORDS,
+    "replaying": f"{SEARCH} search store engine grammar",
+    "verdict": f"{TOP} cli grammar replaying",
+    "forecast": TOP,
+    "forecast.command": f"{TOP} cli",
+    "__main__": f"{TOP} cli commands verdict forecast",
 }
 
 NUMERIC = {"scipy", "sklearn", "torch", "h5py", "pandas", "matplotlib", "ConfigSpace", "joblib"}

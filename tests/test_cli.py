@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 import mpibo
-from mpibo.search import Search, replay
-from mpibo.space import Space
+from mpibo.replaying import replay
 from mpibo.store.journal import read
 from mpibo.trial import State
 
@@ -171,7 +170,7 @@ def test_a_killed_proposer_is_replaced(tmp_path):
     assert sum(event["kind"] == "proposer" for event in events) == 2
     configs = [json.dumps(event["config"]) for event in events if event["kind"] == "start"]
     assert len(set(configs)) == len(configs) == 40
-    assert replay(events, Search(Space.from_json(events[0]["space"]), seed=0, workers=3)) == []
+    assert replay(events) == []
 
 
 SCRIPT = """#!/bin/sh

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from mpibo.store import journal
 from mpibo.store.lock import SILENCE, Holder, Lock, Locked, start_time
+from mpibo.trial import Event
 
 ME = Holder.me({})
 RACE = """
@@ -172,3 +175,50 @@ def test_of_many_exactly_one_gets_it(tmp_path: Path, dead: bool) -> None:
     last = [racer.communicate("")[0].strip() for racer in racers]
     assert sorted(first) == ["locked"] * 7 + ["mine"]
     assert [answer for answer in last if answer] == ["held"]
+
+
+def test_a_second_start_is_refused_and_a_third_takes_over(tmp_path: Path) -> None:
+    """Real runs of one folder: the second learns who is there, the first goes on; killed, it leaves the folder free."""
+    (tmp_path / "objective.py").write_text("import time\n\ndef nap(x):\n    time.sleep(0.02)\n    return x\n")
+    (tmp_path / "space.toml").write_text("[space]\nx = {float = [0.0, 1.0]}\n")
+    out = tmp_path / "run"
+
+    def start(max_trials: int) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "mpibo", "run", f"{tmp_path / 'objective.py'}:nap", "--method", "random", "--space",
+             str(tmp_path / "space.toml"), "--workers", "1", "--max-trials", str(max_trials), "--out", str(out),
+             "--progress", "none"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+
+    def events(kind: str) -> list[Event]:
+        return [event for event in journal.Follower(out).read() if event["kind"] == kind]
+
+    def eventually(claim: Callable[[], bool]) -> None:
+        until = time.monotonic() + 60
+        while not claim():
+            assert first.poll() is None and time.monotonic() < until, "waited in vain"
+            time.sleep(0.05)
+
+    first = start(100_000)
+    try:
+        eventually(lambda: len(events("end")) > 2)
+        second = start(100_000)
+        _, told = second.communicate(timeout=60)
+        lines = [line for line in told.splitlines() if "run.lock" in line]
+        assert second.returncode == 2 and "Traceback" not in told
+        assert len(lines) == 1 and f"held by process {first.pid} on {socket.gethostname()}" in lines[0]
+        before = len(events("end"))
+        eventually(lambda: len(events("end")) > before + 2)
+        assert len(events("open")) == 1
+    finally:
+        first.kill()
+        first.communicate(timeout=60)
+    ended = {event["id"] for event in events("end")}
+    third = start(len(events("start")) + 2)
+    _, told = third.communicate(timeout=60)
+    assert third.returncode == 0, told
+    assert [event["pid"] for event in events("open")] == [first.pid, third.pid]
+    rows = [event["id"] for event in events("end")]
+    assert len(rows) == len(set(rows)) and ended < set(rows)
+    assert not (out / "run.lock").exists()

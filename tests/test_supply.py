@@ -24,7 +24,10 @@ def learned(workers, typical, fit=0.01, look=0.001):
     supply.prepared = True
     for _ in range(3):
         supply.ended(typical)
-        answer(supply, fit, idle=workers)
+        supply.waiting.clear()
+        request = supply.wanted(workers, 1000)
+        supply.out(request, 0.0)
+        supply.answered(proposals(request.count), fit if request.fit else look)
     supply.waiting.clear()
     return supply
 
@@ -124,3 +127,61 @@ def test_an_empty_answer_waits_for_news():
     assert supply.exhausted and supply.wanted(1, 10) is None
     supply.ended(60.0)
     assert not supply.exhausted and supply.wanted(1, 10) is not None
+
+
+def test_an_answer_is_of_bounded_size():
+    """Thousands of workers are served by several answers, the first of them early."""
+    supply = Supply(4096)
+    assert 0 < supply.wanted(idle=4096, left=100_000).count <= 1000
+
+
+def served(supply, seconds, demand, idle=0):
+    """One answer, during which so many trials were started, and so many workers wait after it."""
+    request = answer(supply, seconds, idle=idle, left=100_000)
+    for _ in range(min(demand, len(supply.waiting))):
+        supply.waiting.popleft()
+    supply.ended(1.0)
+    return request
+
+
+def test_a_proposer_that_can_not_keep_up_looks_more_often_than_it_fits():
+    """While thousands of workers wait most answers are of the last model, but not all."""
+    supply = Supply(4096)
+    supply.prepared = True
+    supply.ended(1.0)
+    fits = [served(supply, 0.2, demand=4096, idle=2000).fit for _ in range(45)]
+    assert 3 <= sum(fits[5:]) <= 10
+
+
+def test_ends_in_bursts_are_provided_for():
+    """Evaluations of equal length end together: more is kept ready than their mean rate says, at most one a worker."""
+    supply = Supply(100)
+    supply.prepared = True
+    supply.ended(1.0)
+    for _ in range(60):
+        calm = served(supply, 0.1, demand=10).count
+    served(supply, 0.1, demand=60)
+    burst = served(supply, 0.1, demand=10).count
+    assert calm < burst <= 100
+    for _ in range(60):
+        after = served(supply, 0.1, demand=10).count
+    assert after == calm
+
+
+def test_instant_evaluations_of_a_design_do_not_wait():
+    """A design is as good whenever it is made; a model is not made older for evaluations of a millisecond."""
+
+    def need(origin):
+        supply = Supply(7)
+        supply.prepared = True
+        for _ in range(200):
+            supply.ended(0.001)
+        for _ in range(3):
+            request = supply.wanted(7, 10_000)
+            supply.out(request, 0.0)
+            supply.answered([Proposal({"x": i}, origin=origin) for i in range(request.count)], 0.002)
+            supply.waiting.clear()
+            supply.ended(0.001)
+        return supply.wanted(0, 10_000).count
+
+    assert need("design") >= 14 > need("model")

@@ -21,7 +21,7 @@ def test_the_first_end_stands():
     ledger = Ledger()
     ledger.apply(started(0))
     ledger.apply({"kind": "lost", "id": 0, "why": "silent", "death": True})
-    assert ledger.apply(ended(0, 0.1)) is None
+    assert not ledger.apply(ended(0, 0.1))
     assert ledger.counts[State.LOST] == 1 and ledger.best is None and list(ledger.lost) == [0]
 
 
@@ -49,7 +49,7 @@ def test_times_count_over_all_starts():
     ledger = Ledger()
     for event in (opened(), started(0, t=5.0), opened("2026-01-01T01:00:00+00:00")):
         ledger.apply(event)
-    trial = ledger.apply(started(1, t=2.0))
+    (trial,) = ledger.apply(started(1, t=2.0))
     assert trial.started == 3602.0 and ledger.elapsed == 7.0
 
 

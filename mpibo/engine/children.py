@@ -29,11 +29,13 @@ class Child:
         arguments: Further arguments.
         environment: The whole environment.
         capture: Whether its stdout and stderr come to ``output``; else they are ours.
+        cores: Where to bind it; None: where we are.
     """
 
     def __init__(
-        self, module: str, arguments: Sequence[str] = (), *, environment: Mapping[str, str], capture: bool = False
-    ) -> None:
+        self, module: str, arguments: Sequence[str] = (), *, environment: Mapping[str, str], capture: bool = False,
+        cores: Sequence[int] | None = None,
+    ) -> None:  # fmt: skip
         answers, theirs = os.pipe()
         command = [sys.executable, "-m", module, "--answers", str(theirs), "--parent", str(os.getpid()), *arguments]
         stream = subprocess.PIPE if capture else None
@@ -42,6 +44,9 @@ class Child:
             pass_fds=(theirs,), start_new_session=True, env=dict(environment),
         )  # fmt: skip
         os.close(theirs)
+        if cores:
+            with contextlib.suppress(OSError):  # it has ended already, or a core has gone away
+                os.sched_setaffinity(self._process.pid, cores)
         os.set_blocking(answers, False)
         self._answers = answers
         self._buffer = b""

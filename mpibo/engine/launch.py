@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import logging
 import math
 import os
@@ -12,28 +11,34 @@ import select
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mpibo.engine import mpi
+from mpibo.engine import mpi, orphans
+from mpibo.engine.account import take_in
 from mpibo.engine.beginning import Beginning, beginning
 from mpibo.engine.children import Child
+from mpibo.engine.deadline import seconds_left, until
+from mpibo.engine.ends import LEASE, TAKEN, Ended, Limits
 from mpibo.engine.environment import child_environment, fair_threads, scheduler_job
+from mpibo.engine.folder import check_limits, check_same, open_folder, settings_toml
+from mpibo.engine.hosted import Hosted
 from mpibo.engine.keeper import Keeper
-from mpibo.engine.manager import LEASE, TAKEN, Ended, Limits, Manager
+from mpibo.engine.manager import Manager
 from mpibo.engine.proposer import Proposer
+from mpibo.engine.resources import for_rank_zero, local_setups, per_rank, seated
 from mpibo.engine.signals import Signals
 from mpibo.engine.transport import Local, Transport
-from mpibo.goals import Aims, aims_in
-from mpibo.settings import Settings
+from mpibo.engine.worker import BEAT
+from mpibo.settings import Settings, seconds
 from mpibo.store.atomic import sync_folder, write
-from mpibo.store.journal import NAME, VERSION, Journal
+from mpibo.store.journal import VERSION, Journal
 from mpibo.store.lock import Lock
-from mpibo.trial import Event, Ledger
+from mpibo.trial import Event
 
 log = logging.getLogger("mpibo")
 
@@ -85,13 +90,22 @@ def run(
     """
     with ExitStack() as stack:
         signals = stack.enter_context(Signals())
-        workers = world.size - 1 if world else settings.workers or 1
+        asked = _resources_of(settings)
+        per_rank(settings.gpus_per_worker, settings.ranks_per_worker)  # bad input is told before there is a folder
+        if world:
+            hosts = world.hosts(asked)
+            workers = len(world.workers_of(asked)) + hosts
+        else:
+            if settings.ranks_per_worker > 1:
+                raise ValueError(f"ranks_per_worker {settings.ranks_per_worker} needs MPI: start with mpirun or srun")
+            hosts, workers = False, _local_workers(settings, asked)
         if world and settings.workers not in (None, workers):
             log.warning(
                 "workers=%s is not used: the %d ranks of this job are %d workers", settings.workers, world.size, workers
             )
         begun = beginning(job.space, settings)
-        proposer = Proposer(_search_setup(job, begun.settings, workers))
+        beside = _cores_beside(world)
+        proposer = Proposer(_search_setup(job, begun.settings, workers), beside)
         stack.callback(proposer.close)
         first = _first_word(proposer, signals)
         folder, fresh = open_folder(job, settings)
@@ -102,9 +116,13 @@ def run(
             journal = Journal(folder)
         except OSError as error:
             raise ValueError(f"can't write in the run folder {folder}: {error.strerror}") from error
-        stack.callback(journal.close)
+        stack.callback(_close, journal)
         check_same(journal.events, job, settings)
         begun.check(journal.events)
+        if journal.events:
+            proposer.read(journal.path, journal.size)  # beside what follows
+        earlier = take_in(journal.events, settings.aims)
+        check_limits(earlier.ledger, settings)
         write(folder / "settings.toml", settings_toml(job, settings))
         token = folder / ".seen"
         token.touch()
@@ -113,23 +131,23 @@ def run(
             print(f"{job.name}: {settings.aims} over\n{job.text}", flush=True)
         if fresh:
             log.info("run folder %s", folder)
-        _say_cores(world)
 
-        limits = Limits(
-            settings.max_trials, settings.walltime, settings.target, settings.aims, settings.seed,
-            settings.attempts, lease_of(settings),
-        )  # fmt: skip
+        limits = limits_of(settings)
         setup = _worker_setup(job, settings, folder, token, fair_threads(world.sharing if world else workers))
-        transport: Transport = mpi.MPITransport(world, setup) if world else Local(workers, setup)
+        transport = _transport(world, setup, workers, hosts)
         stack.enter_context(transport)
-        keeper = Keeper(lock, folder)
+        keeper = Keeper(lock, folder, journal)
+        kept = orphans.take(folder, log.warning)
         manager = Manager(
             limits, transport, Introduced(proposer, first), journal, _opening(job, begun, workers),
-            signals.ended, keeper, prior=() if journal.events else begun.results,
+            signals.ended, keeper, prior=() if journal.events else begun.results, orphans=kept, earlier=earlier,
         )  # fmt: skip
+        if kept:
+            journal.sync()  # what is deleted can't be had again
+            orphans.clear(folder, kept)
         keeper.manager = manager
         keeper.write(None)
-        stack.callback(write_last_views := Views(folder, settings.progress))
+        stack.callback(write_last_views := Views(folder, settings.progress, beside))
         if also_show:
             stack.callback(also_show(folder))
         ended = Ended("error", 1, "the manager failed")
@@ -137,7 +155,7 @@ def run(
             ended = manager.run()
         finally:
             if world:
-                world.damaged = world.damaged or manager.damaged
+                world.bury(manager.gone)
             if ended.why != TAKEN:
                 with suppress(OSError):  # a disk that is full; what was written is what counts
                     journal.sync()
@@ -147,10 +165,49 @@ def run(
     return Finished(folder, ended)
 
 
-def _say_cores(world: mpi.World | None) -> None:
-    cores = len(os.sched_getaffinity(0))
-    if world and cores < 2:
-        log.info("rank 0 is bound to %d core; its message loop and its model share it", cores)
+def _close(journal: Journal) -> None:
+    try:
+        journal.close()
+    except OSError as error:
+        log.warning("can't write the end of %s: %s", journal.path, error.strerror)
+
+
+def _resources_of(settings: Settings) -> dict[str, Any]:
+    """The part of a worker's setup that says what one evaluation gets."""
+    names = ("isolation", "cores_per_worker", "gpus_per_worker", "ranks_per_worker")
+    return {name: getattr(settings, name) for name in names}
+
+
+def _local_workers(settings: Settings, asked: Mapping[str, Any]) -> int:
+    """Evaluations at once without MPI: those for whom there is a GPU, where each is to have one."""
+    wanted = settings.workers or 1
+    found = len(local_setups(wanted, asked))
+    if not found:
+        raise ValueError(f"gpus_per_worker {settings.gpus_per_worker:g}: no worker can have that many GPUs here")
+    if found < wanted:
+        log.warning("%d of %d workers: there are GPUs for no more", found, wanted)
+    return found
+
+
+def _transport(world: mpi.World | None, setup: Mapping[str, Any], workers: int, hosts: bool) -> Transport:
+    if world is None:
+        return Local(workers, local_setups(workers, setup))
+    ranks = mpi.MPITransport(world, setup)
+    if not hosts:
+        return ranks
+    log.info("rank 0 hosts a worker: its node has as many ranks as GPUs")
+    return Hosted(ranks, world.size, seated(setup, world.seat, world.share(setup, world.size)))
+
+
+def _cores_beside(world: mpi.World | None) -> list[int] | None:
+    """Cores for rank 0's children beside its own; None where it has none to spare."""
+    if world is None:
+        return None
+    if len(os.sched_getaffinity(0)) < 2:
+        log.info("rank 0 is bound to 1 core; its message loop and its model share it")
+        return None
+    own, others = for_rank_zero(world.seat.cores, world.sharing > 1)
+    return None if own == others else others
 
 
 class Introduced:
@@ -184,10 +241,11 @@ class Introduced:
 class Views:
     """The scribe child: it shows the run while it lasts, and is waited for at the end (by a call)."""
 
-    def __init__(self, folder: Path, progress: str) -> None:
+    def __init__(self, folder: Path, progress: str, cores: Sequence[int] | None = None) -> None:
         columns = shutil.get_terminal_size().columns
         arguments = ["--run", str(folder), "--progress", progress, "--columns", str(columns), "--pid", str(os.getpid())]
-        self._child: Child | None = Child("mpibo.engine.scribe", arguments, environment=child_environment(1))
+        environment = child_environment(1)
+        self._child: Child | None = Child("mpibo.engine.scribe", arguments, environment=environment, cores=cores)
 
     def __call__(self) -> None:
         """Let it finish, once."""
@@ -200,10 +258,30 @@ class Views:
         child.kill()
 
 
-def lease_of(settings: Settings) -> float:
-    """Seconds of silence after which a worker is taken for dead; one that evaluates in its rank can't beat."""
+def limits_of(settings: Settings) -> Limits:
+    """When the run ends, as the settings and the scheduler say."""
+    left = seconds_left() if settings.deadline is None else until(settings.deadline)
+    if left is not None:
+        log.info("this allocation ends in %s", _span(left))
+    multiple = settings.trial_timeout
+    return Limits(
+        settings.max_trials, settings.walltime, settings.target, settings.aims, settings.seed, settings.attempts,
+        lease_of(settings), left, float(multiple.rstrip("x")) if isinstance(multiple, str) else None, multiple is None,
+    )  # fmt: skip
+
+
+def _span(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}"
+
+
+def lease_of(settings: Settings, environ: Mapping[str, str] = os.environ) -> float:
+    """Seconds of silence after which a worker is taken for dead; one that evaluates in its rank can't beat.
+
+    The variable MPIBO_LEASE sets it, for tests and for networks that stall.
+    """
     if settings.isolation != "none":
-        return LEASE
+        return seconds(environ["MPIBO_LEASE"]) if environ.get("MPIBO_LEASE") else LEASE
     return settings.trial_timeout + LEASE if isinstance(settings.trial_timeout, float) else math.inf
 
 
@@ -230,92 +308,6 @@ def _first_word(proposer: Proposer, signals: Signals) -> list[dict[str, Any]]:
             return said
 
 
-def open_folder(job: Job, settings: Settings) -> tuple[Path, bool]:
-    """The run's folder, made if need be, and whether it is new.
-
-    Raises:
-        ValueError: It can't be made, or holds something else.
-    """
-    if settings.out is None:
-        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        folder = Path("runs", f"{job.name}-{stamp}")
-        for count in range(2, 1000):
-            if not folder.exists():
-                break
-            folder = Path("runs", f"{job.name}-{stamp}-{count}")
-    else:
-        folder = Path(settings.out)
-    folder = folder.absolute()
-    fresh = not (folder / NAME).exists()
-    if fresh and folder.is_dir() and any(folder.iterdir()) and not (folder / "settings.toml").exists():
-        raise ValueError(f"{folder} holds other files and no journal; give a new folder with --out")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"can't make the run folder {folder}: {error.strerror}") from error
-    return folder, fresh
-
-
-def check_same(events: list[Event], job: Job, settings: Settings) -> None:
-    """Hold a run that goes on against its beginning.
-
-    Raises:
-        ValueError: Another space, another sign, other goals or limits, or an end that is reached already.
-    """
-    opens = [event for event in events if event["kind"] == "open"]
-    if not opens:
-        return
-    first = opens[0]
-    where = "give a new folder with --out, or the settings of the first start"
-    if first["space"] != json.loads(json.dumps(job.space)):
-        raise ValueError(
-            f"the run in this folder searches another space ({_differs(first['space'], job.space)}); {where}"
-        )
-    aims = aims_in(first["settings"])
-    if aims != settings.aims:
-        raise ValueError(f"the run in this folder is to {aims}, not to {settings.aims}; {where}")
-    if first["settings"].get("seed", 0) != settings.seed:
-        raise ValueError(
-            f"the run in this folder has seed {first['settings'].get('seed', 0)}, got {settings.seed}; {where}"
-        )
-    last = opens[-1]
-    if job.source and last.get("objective", {}).get("source") not in (None, job.source):
-        log.warning("the objective's source has changed since the last start; older results are kept as they are")
-    ledger = ledger_of(events, settings.aims)
-    open_rows = len(ledger.running) + len(ledger.lost)
-    if settings.max_trials is not None and ledger.configs >= settings.max_trials and not open_rows:
-        raise ValueError(
-            f"this run has evaluated {ledger.configs} configs and max_trials is {settings.max_trials}: it is finished; "
-            f"raise --max-trials to go on"
-        )
-    if settings.walltime is not None and ledger.elapsed >= settings.walltime:
-        raise ValueError(f"this run has taken {ledger.elapsed:.0f} s of its walltime of {settings.walltime:.0f} s; "
-                         f"raise --walltime to go on")  # fmt: skip
-
-
-def settings_toml(job: Job, settings: Settings) -> str:
-    """The settings of the last start as TOML, as ``--settings`` reads them; comments name the objective."""
-    import tomli_w
-
-    values = {name: _toml(value) for name, value in settings.plain().items() if name != "deadline"}
-    return f"# the last start of {job.name}\n{tomli_w.dumps(values)}"
-
-
-def _toml(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _toml(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_toml(item) for item in value]
-    return {"none": True} if value is None else value
-
-
-def _differs(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    old = {each["name"]: each for each in before["parameters"]}
-    new = {each["name"]: each for each in now["parameters"]}
-    names = [name for name in {**old, **new} if old.get(name) != json.loads(json.dumps(new.get(name)))]
-    return f"{', '.join(names)} differ" if names else "other forbidden combinations, or another order"
-
-
 def _search_setup(job: Job, settings: Settings, workers: int) -> dict[str, Any]:
     return {
         "space": dict(job.space), "method": settings.method, "seed": settings.seed, "workers": workers,
@@ -332,7 +324,8 @@ def _worker_setup(job: Job, settings: Settings, folder: Path, token: Path, threa
         "objective": dict(job.objective), "fix": settings.fix, "folder": str(folder), "token": str(token),
         "argv": sys.argv, "isolation": settings.isolation, "trial_timeout": fixed_timeout(settings),
         "memory": settings.memory_per_worker, "threads": threads, "path": _script_folder(),
-        "goals": list(settings.goals), "limits": list(settings.limits),
+        "goals": list(settings.goals), "limits": list(settings.limits), **_resources_of(settings),
+        "beat": min(BEAT, lease_of(settings) / 4),
     }  # fmt: skip
 
 
@@ -349,11 +342,3 @@ def _opening(job: Job, begun: Beginning, workers: int) -> Event:
 def _script_folder() -> list[str]:
     main = getattr(sys.modules.get("__main__"), "__file__", None)
     return [os.path.dirname(os.path.abspath(main))] if main else []
-
-
-def ledger_of(events: Iterable[Event], aims: Aims) -> Ledger:
-    """The manager's account of a run, from its events."""
-    ledger = Ledger(*aims)
-    for event in events:
-        ledger.apply(event)
-    return ledger

@@ -2,80 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from mpibo.engine import messages
+from mpibo.engine.account import Account, Blocked, Earlier, take_in
+from mpibo.engine.asking import Asker, Asking
+from mpibo.engine.ends import CODES, GRACES, REQUEUE, TAKEN, Deadline, Ended, Limits
 from mpibo.engine.failing import Failing
+from mpibo.engine.health import Health, Suspect
 from mpibo.engine.messages import Message
-from mpibo.engine.supply import Supply
+from mpibo.engine.overtime import Overtime
+from mpibo.engine.roster import Roster
 from mpibo.engine.transport import Transport
-from mpibo.goals import Aims
 from mpibo.store.journal import Journal
-from mpibo.trial import Event, Ledger, Outcome, Proposal, State, Trial, end_event, start_event, trial_of
+from mpibo.trial import Event, Outcome, State, Trial, end_event, start_event, trial_of
 
 log = logging.getLogger("mpibo")
 
-LEASE = 60.0  # seconds of silence after which a worker is taken for dead
-TICK = 0.1  # seconds between looks at signals and limits
-PROPOSER_STARTS = 3  # in a row without an answer between
-TAKEN = "taken"  # why a run ended whose folder another manager has taken: it is no longer ours to write in
-FRUITLESS = 10  # answers in a row of nothing but started configs, after which the strategy has nothing left
-RECENT = 4096  # started configs remembered against a second start
-
-
-class Asker(Protocol):
-    """What the manager needs of the proposer.
-
-    ``poll`` has something when one of ``descriptors`` is readable, or, in virtual time, when ``due`` has come.
-    """
-
-    @property
-    def descriptors(self) -> Sequence[int]: ...
-
-    @property
-    def due(self) -> float | None: ...
-
-    def ask(self, event: Event, journal: Path, until: int) -> None: ...
-
-    def poll(self) -> list[dict[str, Any]]: ...
-
-    def restart(self) -> None: ...
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When a run ends, and what it does on the way.
-
-    Attributes:
-        max_trials: Configs over all starts. walltime: seconds over all starts. target: a value good enough.
-        aims: What is good.
-        attempts: Deaths of its worker that a config may cost. lease: seconds.
-    """
-
-    max_trials: int | None = None
-    walltime: float | None = None
-    target: float | None = None
-    aims: Aims = Aims()
-    seed: int = 0
-    attempts: int = 3
-    lease: float = LEASE
-
-
-@dataclass(frozen=True)
-class Ended:
-    """Why the run ended, its exit code, and what to tell at 3 a.m. where it went wrong."""
-
-    why: str
-    exit_code: int
-    line: str = ""
-    details: str = ""
+TICK = 0.1  # seconds between looks at signals, limits and leases
+BATCH = 32  # messages taken in, and trials handed out, before the other is looked at: nobody waits for a burst to end
+ANSWER = 2.0  # seconds after a grace in which the workers' answers may come
 
 
 class Manager:
@@ -88,347 +39,373 @@ class Manager:
         journal: The run's journal; the events of earlier starts are taken in.
         opening: The ``open`` line's fields.
         prior: ``add`` events without ids that follow the ``open`` line: results of another run.
+        orphans: ``finished`` messages that workers of an earlier start kept when their manager was gone, by trial.
         interrupted: Gives the name of the signal that ends the run, once one has come.
         keep: Called every ``tick`` seconds (refreshes the lock); returns a reason to end, or None.
         tick: Seconds between looks at signals and limits.
+        wait: Sleeps, while the disk is full.
+        earlier: What the earlier starts left, where that is known already.
+
+    Attributes:
+        ledger: The rows that run, the best one, the counts.
+        closing: The end that running trials have been told of; None as long as there is none.
     """
 
     def __init__(
         self, limits: Limits, transport: Transport, proposer: Asker, journal: Journal, opening: Event,
         interrupted: Callable[[], str | None] = lambda: None, keep: Callable[[], str | None] = lambda: None,
-        tick: float = TICK, prior: Sequence[Event] = (),
+        tick: float = TICK, prior: Sequence[Event] = (), orphans: Mapping[int, Message] | None = None,
+        wait: Callable[[float], None] = time.sleep, earlier: Earlier | None = None,
     ) -> None:  # fmt: skip
+        workers = len(transport.workers)
         self.limits = limits
-        self.ledger = Ledger(*limits.aims)
+        earlier = earlier or take_in(journal.events, limits.aims)
+        self._account = Account(journal, earlier, interrupted, keep, wait)
+        self._commit = self._account.commit
+        self.ledger = self._account.ledger
+        self.closing: Ended | None = None
         self._transport = transport
-        self._proposer = proposer
-        self._journal = journal
         self._interrupted = interrupted
         self._keep = keep
         self._tick = tick
-        self._supply = Supply(len(transport.workers))
-        self._idle: deque[int] = deque()
-        self._busy: dict[int, int] = {}  # trial by worker
-        self._heard: dict[int, float] = {}
-        self._hosts: dict[int, str] = {}
-        self._gone: set[int] = set()
-        self._broken: dict[int, tuple[str, str]] = {}  # workers that can't load the objective: line, details
-        self._recent: dict[str, None] = {}
-        self._failing = Failing(max(10, 2 * len(transport.workers)))
+        self._roster = Roster(workers)
+        self._failing = Failing(max(10, 2 * workers))
+        self._health = Health()
+        self._suspects: deque[Suspect] = deque()  # whose last config is to be tried elsewhere
+        self._overtime = Overtime(limits.multiple, limits.abandon)
         self._untold: list[str] = []
-        self._asks = 0
-        self._model: str | None = None  # the last one that the journal says was chosen
-        self._fruitless = 0
-        self._starts_without_answer = 0
-        self._ready = False  # the proposer
+        self._told: set[str] = set()
         self._end: Ended | None = None
+        self._until = math.inf  # when the end comes that running trials have been told of
+        self._heeded: str | None = None  # the signal that was heeded last
+        self._more = False  # the last batch of starts was full
+        self._drained = True  # the inbox was empty when it was last looked at
         self._looked = transport.now()
         self._ticked = -math.inf
-        self._resume(opening, prior)
-
-    @property
-    def damaged(self) -> bool:
-        """Whether a worker is gone: its rank, perhaps, is dead."""
-        return bool(self._gone)
-
-    # --- the journal ------------------------------------------------------------------------------------------------
-
-    def _commit(self, *events: Event) -> list[Trial]:
-        """Write events; then, and only then, they have an effect."""
-        stamped = [self._journal.append(event) for event in events]
-        self._journal.write()
-        return [trial for event in stamped if (trial := self.ledger.apply(event)) is not None]
-
-    def _resume(self, opening: Event, prior: Sequence[Event]) -> None:
-        durations: list[float] = []
-        for event in self._journal.events:
-            trial = self.ledger.apply(event)
-            if event["kind"] == "ask":
-                self._asks = event["ask"] + 1
-            if event["kind"] == "choice":
-                self._model = event["model"]
-            if trial is not None:
-                self._remember(trial)
-                if trial.state is State.DONE and trial.duration is not None:
-                    durations.append(trial.duration)
-        self._journal.events = []
+        self._deadline = None if limits.deadline is None else Deadline.after(limits.deadline, transport.now())
+        self._account.open(opening, prior, orphans or {})
+        self._asking = Asking(proposer, self._account, workers, earlier.asks, earlier.model)
+        self._supply = self._asking.supply
+        self._supply.resumed(self.ledger.ended, earlier.durations)
         if self.ledger.ended > self.ledger.added:
             self._failing.relieve()
-        self._journal.restart()
-        rows = [event | {"id": number} for number, event in enumerate(prior, start=self.ledger.next_id)]
-        for trial in self._commit({"kind": "open", **opening}, *rows):
-            self._remember(trial)
-        self._supply.resumed(self.ledger.ended, durations)
-        lost = [
-            {"kind": "lost", "id": number, "why": "the run ended", "death": False} for number in self.ledger.running
-        ]
-        if lost:
-            self._commit(*lost)
+
+    @property
+    def gone(self) -> set[int]:
+        """Workers that are taken for dead."""
+        return set(self._roster.gone)
 
     # --- the loop ---------------------------------------------------------------------------------------------------
 
     def run(self) -> Ended:
-        """Serve until the run has ended; then tell the workers to quit and close the journal's account."""
-        transport = self._transport
+        """Serve until the run has ended; then close the journal's account and tell the workers to quit."""
+        try:
+            ended = self._loop()
+            self._close(ended)
+        except Blocked as error:
+            signal = self._interrupted() or "SIGTERM"
+            taken = Ended(TAKEN, 1, str(error))
+            ended = taken if error.taken else Ended(signal, CODES.get(signal, REQUEUE), str(error))
+        for worker in self._transport.workers:
+            self._transport.send(worker, {"kind": "quit"})
+        return ended
+
+    def _loop(self) -> Ended:
+        transport, proposer = self._transport, self._asking.proposer
         while (ended := self._over()) is None:
-            self._dispatch()
-            self._ask()  # after the dispatch: a request forgets what it does not keep
-            transport.wakeups[:] = self._proposer.descriptors
-            until = transport.now() + self._tick
-            arrived = transport.receive(until if self._proposer.due is None else min(until, self._proposer.due))
+            if self.closing is None:
+                self._dispatch()
+                self._ask()  # after the dispatch: a request forgets what it does not keep
+            transport.wakeups[:] = proposer.descriptors
+            until = transport.now() if self._more else min(transport.now() + self._tick, self._until)
+            arrived = transport.receive(until if proposer.due is None else min(until, proposer.due))
+            left = BATCH
             while arrived is not None:
                 self._take(*arrived)
-                arrived = transport.receive(transport.now())
-            self._listen()
-            self._judge_leases()
-        self._close(ended)
+                left -= 1
+                arrived = transport.receive(transport.now()) if left else None
+            self._drained = left > 0
+            self._asking.listen(transport.now())
         return ended
 
     def _over(self) -> Ended | None:
         """Whether, and why, the run has come to its end."""
-        limits, ledger = self.limits, self.ledger
         now = self._transport.now()
-        if (signal := self._interrupted()) is not None:
-            return Ended(signal, {"SIGINT": 130}.get(signal, 75))
+        if (signal := self._interrupted()) is not None and signal != self._heeded:
+            self._heeded = signal
+            self._wind_down(Ended(signal, CODES.get(signal, REQUEUE)), GRACES.get(signal, 0.0))
         if now >= self._ticked + self._tick:
             self._ticked = now
             if (reason := self._keep()) is not None:
                 return Ended(TAKEN, 1, reason)
-        if self._end:
-            return self._end
+            if self._drained:
+                self._judge_leases(now)
+            self._judge_times(now)
+        if (ended := self._end or self._asking.ended) is not None:
+            return ended
+        if self.closing:
+            return self.closing if not self.ledger.running or now >= self._until else None
+        return self._limit_reached(now)
+
+    def _limit_reached(self, now: float) -> Ended | None:
+        limits, ledger = self.limits, self.ledger
         code = 0 if ledger.counts[State.DONE] else 1
         best = ledger.best.value if ledger.best else None
         if limits.target is not None and best is not None and not ledger.better(limits.target, best):
             return Ended("target", 0)
-        if limits.walltime is not None and self._elapsed() >= limits.walltime:
+        if limits.walltime is not None and self._account.elapsed >= limits.walltime:
             return Ended("walltime", code)
-        if not self._busy and not ledger.running and not ledger.lost:
-            if limits.max_trials is not None and ledger.configs >= limits.max_trials:
-                return Ended("max_trials", code)
-            if self._ready and self._supply.exhausted:
-                return Ended("exhausted", code)
-        if len(self._broken) == len(self._transport.workers):
-            return Ended("error", 2, *next(iter(self._broken.values())))
-        if len(self._gone) + len(self._broken) == len(self._transport.workers):
+        if not ledger.running and self._nothing_left():
+            return Ended("max_trials" if self._enough(0) else "exhausted", code)
+        if self._deadline and self._deadline.is_near(now):
+            self._wind_down(Ended("deadline", REQUEUE), max(0.0, self._deadline.last_end - now))
+        elif not ledger.running and not self._may_start(now):
+            return Ended("deadline", REQUEUE)
+        workers = self._roster.workers
+        if len(self._roster.broken) == workers:
+            return Ended("error", 2, *next(iter(self._roster.broken.values())))
+        if self._roster.unfit >= workers:
             return Ended("no workers", 1, "every worker is gone; start again with the same --out to go on")
         return None
 
-    def _elapsed(self) -> float:
-        return self.ledger.elapsed + self._journal.since_last()
+    def _nothing_left(self) -> bool:
+        """Whether no more trial will be started, as things stand."""
+        if self.ledger.lost or self._suspects:
+            return False
+        return self._enough(0) or self._asking.exhausted
+
+    def _enough(self, more: int) -> bool:
+        """Whether ``max_trials`` is reached when so many more configs are started."""
+        return self.limits.max_trials is not None and self.ledger.configs + more >= self.limits.max_trials
+
+    def _wind_down(self, ended: Ended, grace: float) -> None:
+        """Nothing more is started; what runs is told to end, and has so many seconds for it."""
+        self.closing = ended
+        self._until = self._transport.now() + (grace + ANSWER if grace else 0.0)
+        for worker, number in self._roster.busy.items():
+            if number in self.ledger.running:
+                self._transport.send(worker, messages.cancel(number, "end", grace))
+
+    def _close(self, ended: Ended) -> None:
+        """Settle what still runs, and close the journal's account."""
+        if ended.why == TAKEN:
+            return  # it is no longer ours to write in
+        kind = {"kind": "lost", "why": f"the run ended: {ended.why}", "death": False}
+        if ended.why == "target":
+            kind = {"kind": "abandon", "why": "the target was reached"}
+        lines = [kind | {"id": number} for number in self.ledger.running]
+        self._commit(*lines, {"kind": "close", "why": ended.why, "exit_code": ended.exit_code})
+
+    # --- handing out ------------------------------------------------------------------------------------------------
 
     def _ask(self) -> None:
-        if not self._ready:
+        now = self._transport.now()
+        if not self._may_start(now):
             return
         left = math.inf if self.limits.max_trials is None else self.limits.max_trials - self.ledger.configs
-        request = self._supply.wanted(max(0, len(self._idle) - len(self.ledger.lost)), int(min(left, 1 << 30)))
-        if request is None:
-            return
-        typical = self._supply.typical
-        event = {
-            "kind": "ask", "ask": self._asks, "count": request.count, "fit": request.fit,
-            "typical": None if typical is None else round(typical, 6), "affordable": self._supply.afford(),
-            "keep": [[proposal.ask, proposal.place] for proposal in request.keep],
-        }  # fmt: skip
-        self._asks += 1
-        self._commit(event)
-        self._supply.out(request, self._transport.now())
-        self._proposer.ask(event, self._journal.path, self._journal.size)
+        rests = self._health.suspects if self._health.deciding else None
+        idle = max(0, self._roster.ready(rests) - len(self.ledger.lost))
+        self._asking.ask(idle, int(min(left, 1 << 30)), now)
+
+    def _may_start(self, now: float) -> bool:
+        """Whether a typical trial that starts now can end before the deadline."""
+        return self._deadline is None or self._deadline.allows(now, self._supply.typical)
 
     def _dispatch(self) -> None:
-        """Give idle workers something to do: first what was lost, then what waits."""
-        starts: list[Trial] = []
+        """Give idle workers something to do: what decides about a suspect, what was lost, then what waits."""
+        self._more = False
+        if not self._roster.idle:
+            return
+        now = self._transport.now()
+        if not self._may_start(now):
+            return
         number = self.ledger.next_id
+        starts = self._try_elsewhere(number) if self._suspects else []
         lost = deque(self.ledger.lost.values())
-        while self._idle:
-            trial = self._again(lost.popleft(), number) if lost else self._next(number)
+        rests = self._health.suspects if self._health.deciding else None
+        while len(starts) < BATCH and (worker := self._roster.take(rests)) is not None:
+            here, place = number + len(starts), (worker, self._roster.host(worker))
+            trial = self._again(lost.popleft(), here, *place) if lost else self._next(here, *place)
             if trial is None:
+                self._roster.give_back(worker)
                 break
-            worker = self._idle.popleft()
-            starts.append(replace(trial, worker=worker, host=self._hosts.get(worker)))
-            number += 1
+            starts.append(trial)
         if not starts:
             return
+        self._more = len(starts) >= BATCH
         for trial in self._commit(*map(start_event, starts)):
             assert trial.worker is not None
-            self._busy[trial.worker] = trial.id
-            self._remember(trial)
+            self._roster.busy_with(trial.worker, trial.id, now)
             self._transport.send(trial.worker, messages.run(trial))
 
-    def _again(self, lost: Trial, number: int) -> Trial:
-        """A lost trial, asked again with its own seed."""
+    def _try_elsewhere(self, number: int) -> list[Trial]:
+        """The last configs of suspects, on idle workers that are not theirs."""
+        starts: list[Trial] = []
+        for suspect in list(self._suspects):
+            if not self._elsewhere(suspect):
+                self._suspects.remove(suspect)
+                continue
+            worker = self._roster.take(suspect.covers)
+            if worker is not None:
+                self._suspects.remove(suspect)
+                trial = self._again(suspect.trial, number + len(starts), worker, self._roster.host(worker))
+                self._health.tried(suspect, trial.id)
+                starts.append(trial)
+        return starts
+
+    def _again(self, lost: Trial, number: int, worker: int, host: str) -> Trial:
+        """A trial that was lost (or failed on a suspect), asked again with its own seed."""
         return replace(
-            lost, id=number, state=State.RUNNING, retry_of=lost.id, origin="retry", ask=None, place=None, reason=None,
-            error=None, order=None, finished=None,
+            lost, id=number, state=State.RUNNING, retry_of=lost.id, origin="retry", ask=None, place=None, value=None,
+            reason=None, error=None, metrics={}, order=None, finished=None, duration=None, worker=worker, host=host,
         )  # fmt: skip
 
-    def _next(self, number: int) -> Trial | None:
-        if (
-            self.limits.max_trials is not None
-            and self.ledger.configs + number - self.ledger.next_id >= self.limits.max_trials
-        ):
+    def _next(self, number: int, worker: int, host: str) -> Trial | None:
+        if self._enough(number - self.ledger.next_id):
             return None
-        while self._supply.waiting:
-            proposal: Proposal = self._supply.waiting.popleft()
-            if self._is_new(proposal):
-                return trial_of(proposal, number, self.limits.seed)
-        return None
-
-    def _is_new(self, proposal: Proposal) -> bool:
-        return proposal.origin == "repeat" or _text(proposal.config) not in self._recent
-
-    def _remember(self, trial: Trial) -> None:
-        """A config started is skipped when it is proposed again (by an answer that could not know)."""
-        self._recent[_text(trial.config)] = None
-        if len(self._recent) > RECENT:
-            del self._recent[next(iter(self._recent))]
+        proposal = self._asking.next()
+        return None if proposal is None else trial_of(proposal, number, self.limits.seed, worker, host)
 
     # --- what the workers say ---------------------------------------------------------------------------------------
 
     def _take(self, worker: int, message: Message) -> None:
-        self._heard[worker] = self._transport.now()
-        match message["kind"]:
-            case "ready":
-                self._hosts[worker] = message["host"]
-                self._free(worker)
-            case "report":
-                if self._busy.get(worker) == message["id"]:
-                    points = [{"kind": "report", "id": message["id"], **point} for point in message["points"]]
-                    self._commit(*points)
+        kind = message["kind"]
+        self._roster.heard(worker, self._transport.now(), kind == "beat")
+        match kind:
             case "finished":
                 self._finished(worker, message)
-            case "broken":
-                self._retire(worker, message)
+            case "report":
+                if self._roster.busy.get(worker) == message["id"]:
+                    self._commit(*[{"kind": "report", "id": message["id"], **point} for point in message["points"]])
             case "beat":
                 self._transport.send(worker, {"kind": "beat"})
+                if self._roster.is_back(worker):
+                    self._roster.free(worker)  # it was silent, not dead
+            case "ready":
+                self._greet(worker, message)
+            case "broken":
+                self._break(worker, message)
+            case "gone":
+                self._bury(worker, message["why"])
+
+    def _greet(self, worker: int, message: Message) -> None:
+        """A worker is there."""
+        self._roster.hosts[worker] = message["host"]
+        if (told := message.get("resources")) and (line := f"workers on {message['host']}: {told}") not in self._told:
+            self._told.add(line)
+            log.info("%s", line)
+        self._roster.free(worker)
 
     def _finished(self, worker: int, message: Message) -> None:
         number = message["id"]
-        if self._busy.get(worker) == number and number in self.ledger.running:
+        if self._roster.busy.get(worker) == number and number in self.ledger.running:
             outcome = messages.outcome(message)
+            signalled = self._interrupted() is not None
+            signal_too = signalled and outcome.reason in ("exit", "crash")  # it reaches the children, too
+            sick = worker in self._roster.retired
+            if outcome.state is State.FAILED and (signal_too or sick):
+                outcome = replace(outcome, state=State.LOST)
             if outcome.state is State.LOST:
-                planned = self._interrupted() is not None  # a scheduler's signal reaches the children, too
-                self._lose(number, outcome.error or "its process was ended", death=not planned)
+                death = not signalled and self.closing is None and not sick
+                self._lose(number, outcome.error or "its process was ended", death)
             else:
                 self._settle(number, outcome)
-        self._free(worker)  # a late answer only frees its worker
+        self._roster.free(worker)  # a late answer only frees its worker
 
-    def _retire(self, worker: int, message: Message) -> None:
+    def _break(self, worker: int, message: Message) -> None:
         """A worker can't load the objective: it gets nothing more, its trial is asked again elsewhere."""
-        self._broken[worker] = message["line"], message["error"]
-        if worker in self._idle:
-            self._idle.remove(worker)
-        number = self._busy.pop(worker, None)
+        self._roster.broken[worker] = message["line"], message["error"]
+        self._leave(worker, message["line"], death=False)
+        self._untold.append(f"{self._roster.name(worker)}: {message['line']}")
+
+    def _bury(self, worker: int, why: str) -> None:
+        """A worker is dead, or taken for it."""
+        told = f"{self._roster.name(worker)}: {why}"
+        if worker not in self._roster.gone:
+            self._roster.gone.add(worker)
+            log.warning("%s", told)
+        self._leave(worker, told, death=True)
+
+    def _leave(self, worker: int, why: str, death: bool) -> None:
+        """A worker gets nothing more; its trial is lost."""
+        number = self._roster.leave(worker)
         if number in self.ledger.running:
-            self._lose(number, message["line"], death=False)
-        self._untold.append(f"worker {worker} on {self._hosts.get(worker, '?')}: {message['line']}")
+            self._lose(number, why, death)
 
     def _settle(self, number: int, outcome: Outcome) -> None:
         for line in self._untold:  # now that a trial has ended it is a worker's trouble, not the run's
             log.warning("%s", line)
         self._untold.clear()
         for trial in self._commit(end_event(number, outcome)):
-            self._supply.ended(trial.duration if trial.state is State.DONE else None)
+            duration = trial.duration if trial.state is State.DONE else None
+            self._roster.began.pop(trial.id, None)
+            self._supply.ended(duration)
+            self._overtime.ended(trial.id, duration)
             if (told := self._failing.told_by(trial)) is not None:
                 self._end = Ended("failing", 1, told, trial.error or "")
-
-    def _free(self, worker: int) -> None:
-        self._gone.discard(worker)
-        self._busy.pop(worker, None)
-        if worker not in self._idle and worker not in self._broken:
-            self._idle.append(worker)
+            self._watch(trial)
 
     def _lose(self, number: int, why: str, death: bool) -> None:
         trial = self.ledger.running[number]
         deaths = self.ledger.deaths[self.ledger.root(trial)] + death
+        self._roster.began.pop(number, None)
+        self._health.verdict(trial)  # a trial that was lost decides nothing
         if death and deaths >= self.limits.attempts:
             error = f"its worker died {deaths} times (--attempts {self.limits.attempts}); last: {why}"
             self._settle(number, Outcome(State.FAILED, reason="lost", error=error))
         else:
             self._commit({"kind": "lost", "id": number, "why": why, "death": death})
 
-    def _judge_leases(self) -> None:
+    # --- sick workers -----------------------------------------------------------------------------------------------
+
+    def _watch(self, trial: Trial) -> None:
+        """Is a worker sick? Its last config, tried elsewhere, decides."""
+        if (decided := self._health.verdict(trial)) is not None:
+            accused, sick = decided
+            if sick:
+                self._retire(accused, trial)
+        elif (suspect := self._health.ended(trial)) is not None and self._elsewhere(suspect):
+            self._suspects.append(suspect)
+
+    def _elsewhere(self, suspect: Suspect) -> bool:
+        """Whether there is a worker that a suspect's config can be tried on; without one it is cleared."""
+        if self._roster.elsewhere(suspect):
+            return True
+        self._health.cleared(suspect)
+        return False
+
+    def _retire(self, suspect: Suspect, proof: Trial) -> None:
+        why = f"{suspect}: its last {len(suspect.ids)} trials failed, but trial {suspect.trial.id} succeeded on "
+        why += f"{self._roster.name(proof.worker or 0)} as trial {proof.id}"
+        log.warning("retired: %s", why)
+        line = {"kind": "retire", "worker": suspect.worker, "host": suspect.host, "ids": list(suspect.ids), "why": why}
+        self._commit(line)
+        self._roster.retire(suspect)
+
+    # --- time -------------------------------------------------------------------------------------------------------
+
+    def _judge_leases(self, now: float) -> None:
         """Take workers that were silent for a lease for dead; the inbox is empty, time not looked does not count."""
-        now = self._transport.now()
         away = now - self._looked
         self._looked = now
         if away > max(5.0, 2 * self._tick):
-            for worker in self._heard:
-                self._heard[worker] += away
+            self._roster.forgive(away)
             return
-        for worker, number in list(self._busy.items()):
-            if now - self._heard.get(worker, now) > self.limits.lease:
-                del self._busy[worker]
-                self._gone.add(worker)
-                if number in self.ledger.running:
-                    why = f"worker {worker} on {self._hosts.get(worker, '?')} was silent for {self.limits.lease:g} s"
-                    log.warning("trial %d: %s", number, why)
-                    self._lose(number, why, death=True)
+        for worker in self._roster.silent(now, self.limits.lease):
+            self._bury(worker, f"silent for {self.limits.lease:g} s")
 
-    # --- what the proposer says -------------------------------------------------------------------------------------
-
-    def _listen(self) -> None:
-        for message in self._proposer.poll():
-            match message["kind"]:
-                case "ready":
-                    fields = {name: message[name] for name in ("pid", "versions", "cpu", "threads")}
-                    self._commit({"kind": "proposer", **fields})
-                    self._ready = True
-                case "prepared":
-                    self._supply.prepared = True
-                case "answer":
-                    self._starts_without_answer = 0
-                    choice = message.get("choice")
-                    self._note(message["ask"], choice)
-                    fresh = [proposal for proposal in message["proposals"] if self._is_new(proposal)]
-                    self._fruitless = self._fruitless + 1 if message["proposals"] and not fresh else 0
-                    again = 0 < self._fruitless < FRUITLESS
-                    self._supply.answered(fresh, self._transport.now(), again, choice and choice["model"])
-                case "refused":
-                    self._end = Ended("error", 2, message["line"], message["error"])
-                case "error":
-                    self._end = Ended("error", 1, f"the strategy failed: {message['line']}", message["error"])
-                case "gone":
-                    self._replace_proposer(message["code"])
-
-    def _note(self, ask: int, choice: dict[str, str] | None) -> None:
-        """The line of a model that was chosen, when it is another one than before."""
-        if choice and choice["model"] != self._model:
-            self._model = choice["model"]
-            self._commit({"kind": "choice", "ask": ask, "model": choice["model"], "why": choice["why"]})
-
-    def _replace_proposer(self, code: int) -> None:
-        self._starts_without_answer += 1
-        self._ready = False
-        self._supply.dropped()
-        if self._starts_without_answer >= PROPOSER_STARTS:
-            line = f"the proposer died {self._starts_without_answer} times in a row, last with exit code {code}"
-            self._end = Ended("error", 1, line)
+    def _judge_times(self, now: float) -> None:
+        """Tell trials past their time to end; give up the last ones of a run where nobody waits for more."""
+        roster, typical = self._roster, self._supply.typical
+        if self.closing or not roster.began or typical is None:
             return
-        log.warning("the proposer died with exit code %s; another one starts", code)
-        self._proposer.restart()
-
-    # --- the end ----------------------------------------------------------------------------------------------------
-
-    def _close(self, ended: Ended) -> None:
-        """Settle what still runs, close the journal's account, and let the workers go."""
-        lines: list[Event]
-        if ended.why == TAKEN:
-            self._dismiss()
-            return
-        if ended.why == "target":
-            lines = [
-                {"kind": "abandon", "id": number, "why": "the target was reached"} for number in self.ledger.running
-            ]
-        else:
-            lines = [{"kind": "lost", "id": number, "why": f"the run ended: {ended.why}", "death": False}
-                     for number in self.ledger.running]  # fmt: skip
-        self._commit(*lines, {"kind": "close", "why": ended.why, "exit_code": ended.exit_code})
-        self._dismiss()
-
-    def _dismiss(self) -> None:
-        for worker in self._transport.workers:
-            self._transport.send(worker, {"kind": "quit"})
-
-
-def _text(config: dict[str, Any]) -> str:
-    return json.dumps(config, sort_keys=True)
+        workers = {number: worker for worker, number in roster.busy.items()}
+        for number, grace, why in self._overtime.overdue(roster.began, now, typical):
+            self._transport.send(workers[number], messages.cancel(number, "timeout", grace, why))
+        if roster.idle and self._nothing_left():
+            useless = self._overtime.useless(roster.began, now, typical, len(roster.idle), roster.serving)
+            for number, why in list(useless):
+                log.warning("trial %d is given up: %s", number, why)
+                self._commit({"kind": "abandon", "id": number, "why": why})
+                del roster.began[number]
+                self._transport.send(workers[number], messages.cancel(number, "abandon", 0.0, why))

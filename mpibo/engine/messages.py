@@ -2,13 +2,15 @@
 
 =========  ================  ===========================================================================
 run        manager, worker   ``id config budget seed``: evaluate this trial
-cancel     manager, worker   ``id``: end this trial; a request, the worker's answer decides
+cancel     manager, worker   ``id why grace text``: end this trial; a request, the worker's answer decides. ``why``:
+                             end (the run ends: LOST), stop (a rule: STOPPED), timeout, abandon. Killed after ``grace``
 quit       manager, worker   end the child and serve no more in this run
-ready      worker, manager   ``host pid``: give me something to do
+ready      worker, manager   ``host pid resources``: give me something to do
 report     worker, manager   ``id points``: each with ``step value metrics``
 finished   worker, manager   ``id outcome``
 broken     worker, manager   ``line error``: the objective can't be loaded here
 beat       both              I am here
+gone       the transport     ``why``: this worker's rank is dead for sure
 =========  ================  ===========================================================================
 """
 
@@ -47,6 +49,11 @@ def unpack(data: bytes | bytearray) -> Message:
 def run(trial: Trial) -> Message:
     """Ask a worker to evaluate a trial."""
     return {"kind": "run", "id": trial.id, "config": trial.config, "budget": trial.budget, "seed": trial.seed}
+
+
+def cancel(number: int, why: str, grace: float, text: str = "") -> Message:
+    """Ask a worker to end a trial, and to kill it ``grace`` seconds later."""
+    return {"kind": "cancel", "id": number, "why": why, "grace": grace, "text": text}
 
 
 def finished(number: int, outcome: Outcome) -> Message:

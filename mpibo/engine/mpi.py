@@ -8,28 +8,37 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import faulthandler
 import json
 import logging
 import os
 import select
+import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NoReturn, Self
 
 from mpibo.engine import messages
+from mpibo.engine.children import PR_SET_PDEATHSIG
 from mpibo.engine.environment import announced_rank, announced_size
+from mpibo.engine.group import groups_of
 from mpibo.engine.messages import Message
+from mpibo.engine.resources import Seat, Share, assign, hosted, my_seat, ranges
 from mpibo.engine.signals import Signals
 
 log = logging.getLogger("mpibo")
 
 LONGEST_PAUSE = 5e-3
 ALERT_PAUSE = 5e-4  # of the manager, and of a worker that has just become idle: someone waits for it
-GOODBYE = 0  # the tag that lets waiting ranks go after a death, when no broadcast works; runs count from 1
+LATE = 0  # the tag of messages that take the broadcasts' place after a death; the tags of runs count from 1
+SMALL = 1024  # bytes of a message that is here as a whole when it is seen
+LOOK = 0.02  # seconds between two questions to MPI who has died
 START_PATIENCE = 600  # seconds that MPI may take to start before this rank gives up
+PATIENCE = 60.0  # seconds after which a broadcast is taken to be stuck at a dead rank
+GONE = 69  # exit code of a worker that knows rank 0 to be dead; scripts/shield.sh lets it pass
 FAREWELL = 10.0  # seconds that rank 0 waits at its end for the workers to take their leave
 
 
@@ -43,88 +52,278 @@ class World:
     def __init__(self, MPI: Any) -> None:
         self.MPI = MPI
         self.comm = MPI.COMM_WORLD.Dup()
+        self._all = MPI.COMM_WORLD.Dup()  # a broadcast that a death has broken off spoils its communicator for messages
         self.rank: int = self.comm.rank
         self.size: int = self.comm.size
         self.runs = 0  # runs so far; the tag of a run's messages, so that a late one is not taken for the next run's
-        self.damaged = False  # a rank has died: MPI_Finalize would hang
+        self.damaged = False  # a rank has died: broadcasts and MPI_Finalize would hang
+        self.dead: set[int] = set()  # ranks that are, or are taken to be
+        self._failed: set[int] = set()  # those that MPI says are
+        self._everyone = self.comm.Get_group()
+        self._ulfm = True  # until MPI says that it has no such thing
+        self._look = 0.0
+        self.kept: list[Any] = []  # requests that may never end, and their buffers: MPI may still look at them
+        self.groups: list[list[int]] = []  # the ranks of each worker, where a worker has several
+        self._nodes: list[int] | None = None  # the first rank of each rank's node, once it was needed
+        self.group_comm: Any = None  # of this rank's group, for an objective that is evaluated in the rank itself
         self._closed = False
-        self.sharing = self._ranks_on_my_cores()
-
-    def _ranks_on_my_cores(self) -> int:
         node = self.comm.Split_type(self.MPI.COMM_TYPE_SHARED)
-        mine = sorted(os.sched_getaffinity(0))
-        sharing = sum(cores == mine for cores in node.allgather(mine))
+        self.node: list[Seat] = node.allgather(my_seat(self.rank))  # all ranks of this node
         node.Free()
-        return sharing
+        self.seat = next(seat for seat in self.node if seat.number == self.rank)
+        self.sharing = sum(seat.cores == self.seat.cores for seat in self.node)
+
+    def workers_of(self, setup: Mapping[str, Any]) -> list[int]:
+        """The workers of a run with this setup, without the one that rank 0 hosts (see ``hosts``) and the dead.
+
+        Raises:
+            ValueError: The ranks are too few for one.
+        """
+        ranks = setup.get("ranks_per_worker", 1)
+        if self.size - 1 < ranks:
+            raise ValueError(
+                f"ranks_per_worker {ranks} needs at least {ranks + 1} ranks (rank 0 is the manager), got {self.size}"
+            )
+        if ranks == 1 or self._nodes is None:
+            return [number for number in range(1, (self.size - 1) // ranks + 1) if ranks > 1 or number not in self.dead]
+        groups, _ = groups_of(self._nodes[1:], ranks)
+        return [number for number, group in enumerate(groups, start=1) if not self.dead.intersection(group)]
+
+    def hosts(self, setup: Mapping[str, Any]) -> bool:
+        """Whether rank 0 hosts a worker; its number is ``size``. Known on all ranks of rank 0's node."""
+        alone = setup.get("ranks_per_worker", 1) == 1 and setup["isolation"] != "none" and self.size > 1
+        return alone and hosted(self.node, setup.get("gpus_per_worker"))
+
+    def share(self, setup: Mapping[str, Any], worker: int | None = None) -> Share:
+        """What this rank, or the worker that rank 0 hosts, gets of its node."""
+        manager = self.node[0]
+        seats = [*self.node, replace(manager, number=self.size)] if self.hosts(setup) else self.node
+        shares = assign(
+            seats, setup.get("cores_per_worker"), setup.get("gpus_per_worker"), setup.get("ranks_per_worker", 1)
+        )
+        return shares[self.rank if worker is None else worker]
+
+    def leader(self, worker: int) -> int:
+        """The rank that speaks for a worker."""
+        return self.groups[worker - 1][0] if self.groups else worker
+
+    def worker_of(self, rank: int) -> int:
+        """The worker that a rank is part of.
+
+        Raises:
+            KeyError: It is part of none.
+        """
+        if not self.groups:
+            return rank
+        for worker, ranks in enumerate(self.groups, start=1):
+            if rank in ranks:
+                return worker
+        raise KeyError(rank)
+
+    def _group(self, setup: Mapping[str, Any]) -> None:
+        """All ranks, at the start of a run: who evaluates together."""
+        if self.group_comm is not None and not self.damaged:
+            self.group_comm.Free()
+        self.groups, self.group_comm = [], None
+        ranks_per_worker = setup.get("ranks_per_worker", 1)
+        if ranks_per_worker == 1:
+            return
+        if self._nodes is None:
+            self._nodes = self.comm.allgather(self.node[0].number)
+        self.groups, parked = groups_of(self._nodes[1:], ranks_per_worker)
+        if parked and self.rank == 0:
+            ranks = "rank " if len(parked) == 1 else "ranks "
+            log.warning("%s%s left over and parked: %d ranks make a worker", ranks, ranges(parked), ranks_per_worker)
+        if setup["isolation"] == "none":
+            mine = next((number for number, ranks in enumerate(self.groups) if self.rank in ranks), None)
+            comm = self.comm.Split(self.MPI.UNDEFINED if mine is None else mine, self.rank)
+            self.group_comm = None if mine is None else comm
+
+    # --- the dead ---------------------------------------------------------------------------------------------------
+
+    def failed(self) -> set[int]:
+        """The ranks that MPI itself knows to be dead (Open MPI started with ULFM; elsewhere always none)."""
+        if self._ulfm and (now := time.monotonic()) >= self._look:
+            self._look = now + LOOK
+            try:
+                group = self.comm.Get_failed()
+                if group.size > len(self._failed):
+                    self.comm.Ack_failed(group.size)  # receives from any source work again
+                    self._failed.update(group.Translate_ranks(None, self._everyone))
+                    self.dead |= self._failed
+                    self.damaged = True
+                group.Free()
+            except (NotImplementedError, self.MPI.Exception):
+                self._ulfm = False
+        return self._failed
+
+    def manager_gone(self) -> bool:
+        """Whether MPI knows that rank 0 is dead; False where it can't tell."""
+        return 0 in self.failed()
+
+    def bury(self, workers: Iterable[int]) -> None:
+        """Rank 0, after a run: take these workers for dead; the next run goes on without their ranks."""
+        for worker in workers:
+            if worker < self.size:  # the one that rank 0 hosts is no rank
+                self.dead.add(self.leader(worker))
+                self.damaged = True
+
+    def excused(self) -> bool:
+        """Whether an error of MPI's is due to a death."""
+        self._look = 0.0
+        return bool(self.failed()) or self.damaged
+
+    # --- from run to run --------------------------------------------------------------------------------------------
 
     def announce(self, setup: Mapping[str, Any] | None) -> None:
         """Rank 0: give every worker the setup of the next run, or None: there is none.
 
+        It goes by broadcast, and after a death by a message to each rank that lives.
+
         Raises:
-            RuntimeError: A rank of this job has died; it takes a new start to go on.
+            RuntimeError: A rank has died, and groups of ranks would have to be made.
         """
-        if self.damaged and setup is not None:
-            raise RuntimeError("a rank of this job has died; start the job again to search on")
+        if setup is not None and setup.get("ranks_per_worker", 1) > 1:
+            collective = self._nodes is None or setup["isolation"] == "none"  # to make the groups takes all ranks
+            if collective and (self.failed() or self.damaged):
+                raise RuntimeError("a rank of this job has died; start the job again for workers of several ranks")
         data = bytearray(json.dumps(setup).encode() if setup is not None else b"")
         head = bytearray(len(data).to_bytes(8, "little"))
-        deadline = time.monotonic() + FAREWELL if setup is None else None
-        self._broadcast(head, deadline)
-        if data:
-            self._broadcast(data, deadline)
-            self.runs += 1
+        deadline = time.monotonic() + (PATIENCE if data else FAREWELL)
+        for part in filter(None, (head, data)):
+            if not self.failed() and not self.damaged:
+                self._broadcast(part, deadline)
+        if not data:
+            return
+        self.runs += 1
+        if self.damaged:
+            late = bytearray(self.runs.to_bytes(8, "little")) + data
+            for rank in set(range(1, self.size)) - self.dead:
+                self._post(rank, late)
+        assert setup is not None
+        self._group(setup)
 
     def await_setup(self, signals: Signals) -> dict[str, Any] | None:
-        """Workers: the setup of the next run; None when there is none. Leaves when rank 0 is overdue after a signal."""
+        """Workers: the setup of the next run; None when there is none. Leaves when rank 0 is gone."""
         head = bytearray(8)
-        self._broadcast(head, gone=signals.overdue)
-        size = int.from_bytes(head, "little")
-        if not size:
-            return None
-        data = bytearray(size)
-        self._broadcast(data)
-        self.runs += 1
+        data = self._follow(head, signals)
+        if data is None:
+            size = int.from_bytes(head, "little")
+            if not size:
+                return None
+            buffer = bytearray(size)
+            data = self._follow(buffer, signals)
+            if data is None:
+                data = buffer
+                self.runs += 1
         setup: dict[str, Any] = json.loads(data)
+        self._group(setup)
         return setup
 
-    def _broadcast(
-        self, buffer: bytearray, deadline: float | None = None, gone: Callable[[], bool] = lambda: False
-    ) -> None:
-        request = self.comm.Ibcast([buffer, self.MPI.BYTE], root=0)
+    def _broadcast(self, buffer: bytearray, deadline: float) -> None:
+        """Rank 0's part in a broadcast; one that can't be ended damages the world."""
         pause = 1e-6
-        while not request.Test():
-            if deadline is not None and time.monotonic() > deadline:
-                self.damaged = True
-                return
-            if self.rank and (gone() or self.comm.Iprobe(source=0, tag=GOODBYE)):
-                os._exit(0)  # MPI_Finalize would hang
+        try:
+            request = self._all.Ibcast([buffer, self.MPI.BYTE], root=0)
+            self.kept.append((request, buffer))
+            while not request.Test():
+                if self.failed() or time.monotonic() > deadline:
+                    self.damaged = True
+                    return
+                time.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+            self.kept.pop()
+        except self.MPI.Exception:
+            if not self.excused():
+                raise
+
+    def _follow(self, buffer: bytearray, signals: Signals) -> bytearray | None:
+        """A worker's part in a broadcast; gives what rank 0 sends instead, after a death, where it does."""
+        request = None
+        pause = 1e-6
+        while True:
+            try:
+                if request is None and not self.damaged:
+                    request = self._all.Ibcast([buffer, self.MPI.BYTE], root=0)
+                    self.kept.append((request, buffer))  # it may never end, and then must not go away
+                if request is not None and not self.damaged and request.Test():
+                    self.kept.pop()
+                    return None
+                if (late := self._late()) is not None:
+                    return late
+            except self.MPI.Exception:
+                if not self.excused():
+                    raise
+            if signals.overdue() or self.manager_gone():
+                os._exit(GONE if self.manager_gone() else 0)  # MPI_Finalize would hang
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _late(self) -> bytearray | None:
+        """The setup that rank 0 has sent by a message, because a rank has died; an empty message says: leave."""
+        status = self.MPI.Status()
+        if not self.comm.Iprobe(source=0, tag=LATE, status=status):
+            return None
+        self.damaged = True
+        buffer = bytearray(status.Get_count(self.MPI.BYTE))
+        if not buffer:
+            os._exit(0)  # MPI_Finalize would hang
+        self.comm.Recv([buffer, self.MPI.BYTE], source=0, tag=LATE)
+        run = int.from_bytes(buffer[:8], "little")
+        if run <= self.runs:
+            return None  # it has come by broadcast, too
+        self.runs = run
+        return buffer[8:]
+
+    def _post(self, rank: int, data: bytearray) -> Any:
+        """Send under the tag LATE, without waiting."""
+        with contextlib.suppress(self.MPI.Exception):  # that rank is dead
+            request = self.comm.Isend([data, self.MPI.BYTE], dest=rank, tag=LATE)
+            self.kept.append((request, data))
+            return request
+        return None
+
+    def dismissed(self) -> bool:
+        """Workers: whether rank 0 goes on without waiting for this run's end, after a death."""
+        return bool(self.comm.Iprobe(source=0, tag=LATE))
 
     def close(self, code: int = 0) -> None:
         """Take leave of the other ranks and finalise MPI; after a death leave at once with ``code``."""
         if self._closed:
             return
         self._closed = True
-        if self.rank == 0 and not self.damaged:
+        code = code or (1 if getattr(sys, "last_value", None) is not None else 0)
+        if self.rank == 0:
             self.announce(None)
-        if self.damaged:
-            self._let_go()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code or (1 if getattr(sys, "last_value", None) is not None else 0))
-        overdue = threading.Timer(FAREWELL, os._exit, [code or 1])  # a rank that hangs must not keep this one
-        overdue.daemon = True
-        overdue.start()
+        if not self._all_take_leave():
+            if self.rank == 0:
+                self._let_go()
+            _leave(code)
         self.MPI.Finalize()
-        overdue.cancel()
+
+    def _all_take_leave(self) -> bool:
+        """Whether every rank has come to its end; without a dead one, or one that hangs, MPI_Finalize would hang."""
+        deadline = time.monotonic() + FAREWELL
+        pause = 1e-6
+        try:
+            request = None if self.failed() or self.damaged else self._all.Ibarrier()
+            while request is not None and not request.Test():
+                if self.failed() or time.monotonic() > deadline:
+                    return False
+                time.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+        except self.MPI.Exception:
+            return False
+        return request is not None
 
     def _let_go(self, seconds: float = 2.0) -> None:
-        """Tell every rank that still lives to leave."""
-        empty = bytearray(0)
-        farewells = [self.comm.Isend([empty, self.MPI.BYTE], dest=rank, tag=GOODBYE) for rank in range(1, self.size)]
+        """Tell every rank that still lives, or may, to leave."""
+        ranks = set(range(1, self.size)) - self.failed()
+        farewells = [request for rank in ranks if (request := self._post(rank, bytearray()))]
         deadline = time.monotonic() + seconds
-        while not all(farewell.Test() for farewell in farewells) and time.monotonic() < deadline:
-            time.sleep(1e-3)
+        with contextlib.suppress(self.MPI.Exception):
+            while not all(farewell.Test() for farewell in farewells) and time.monotonic() < deadline:
+                time.sleep(1e-3)
 
 
 _world: World | None = None
@@ -142,6 +341,7 @@ def join() -> World | None:
         raise _failure
     if _world is not None or announced_size() is None:
         return _world
+    _die_with_launcher()
     import mpi4py
 
     mpi4py.rc.recv_mprobe = False
@@ -171,56 +371,111 @@ def join() -> World | None:
 
 
 class Line:
-    """Messages to and from other ranks under one tag, without ever blocking."""
+    """Messages to and from other ranks under one tag, without ever blocking; what is sent to the dead is dropped."""
 
     def __init__(self, world: World, tag: int) -> None:
+        self._world = world
         self._MPI = world.MPI
         self._comm = world.comm
         self._tag = tag
         self._status = world.MPI.Status()
-        self._sending: list[tuple[Any, bytes]] = []
+        self._sending: list[tuple[Any, bytes, int]] = []
+        self._arriving: list[tuple[Any, bytearray, int]] = []
 
     def send(self, rank: int, message: Message) -> None:
         """Send one message; keeps its bytes until MPI has them."""
+        if rank in self._world.dead:
+            return
         data = messages.pack(message)
-        request = self._comm.Isend([data, self._MPI.BYTE], dest=rank, tag=self._tag)
-        self._sending.append((request, data))
+        try:
+            request = self._comm.Isend([data, self._MPI.BYTE], dest=rank, tag=self._tag)
+        except self._MPI.Exception:
+            if not self._world.excused():
+                raise
+            return
+        self._sending.append((request, data, rank))
         if len(self._sending) > 32:
-            self._sending = [(request, data) for request, data in self._sending if not request.Test()]
+            self._tidy()
 
     def receive(self) -> tuple[int, Message] | None:
         """The next message and its sender, or None."""
         status = self._status
-        if not self._comm.Iprobe(source=self._MPI.ANY_SOURCE, tag=self._tag, status=status):
+        if self._arriving and (arrived := self._arrived()):
+            return arrived
+        try:
+            if not self._comm.Iprobe(source=self._MPI.ANY_SOURCE, tag=self._tag, status=status):
+                return None
+            buffer = bytearray(status.Get_count(self._MPI.BYTE))
+            source = status.Get_source()
+            if len(buffer) <= SMALL and not self._arriving:
+                self._comm.Recv([buffer, self._MPI.BYTE], source=source, tag=self._tag)
+                return source, messages.unpack(buffer)
+            # the rest of a large message may still have to come, and never does when its sender has died since
+            request = self._comm.Irecv([buffer, self._MPI.BYTE], source=source, tag=self._tag)
+        except self._MPI.Exception:
+            if not self._world.excused():
+                raise
             return None
-        buffer = bytearray(status.Get_count(self._MPI.BYTE))
-        source = status.Get_source()
-        self._comm.Recv([buffer, self._MPI.BYTE], source=source, tag=self._tag)
-        return source, messages.unpack(buffer)
+        self._arriving.append((request, buffer, source))
+        return self._arrived()
 
     def flush(self, seconds: float = 2.0) -> None:
         """Let what was sent go out."""
         deadline = time.monotonic() + seconds
-        while self._sending and time.monotonic() < deadline:
-            self._sending = [(request, data) for request, data in self._sending if not request.Test()]
+        while any(rank not in self._world.dead for _, _, rank in self._sending) and time.monotonic() < deadline:
+            self._tidy()
             time.sleep(1e-4)
+        self._world.kept += self._sending
+
+    def _arrived(self) -> tuple[int, Message] | None:
+        """The first message that is whole, none before those that its sender sent earlier."""
+        waiting = set()
+        for each in list(self._arriving):
+            request, buffer, source = each
+            if source not in waiting and self._is_over(request):
+                self._arriving.remove(each)
+                return source, messages.unpack(buffer)
+            waiting.add(source)
+            if source in self._world.dead:  # the rest of it will not come
+                self._arriving.remove(each)
+                self._world.kept.append(each)
+        return None
+
+    def _tidy(self) -> None:
+        self._sending = [each for each in self._sending if not self._is_over(each[0])]
+
+    def _is_over(self, request: Any) -> bool:
+        try:
+            return bool(request.Test())
+        except self._MPI.Exception:
+            if not self._world.excused():
+                raise
+            return False
 
 
 class MPITransport:
-    """The manager's side of MPI: a ``Transport`` whose workers are the ranks 1 to n.
+    """The manager's side of MPI: a ``Transport`` whose workers are the ranks from 1 on, but for the dead.
 
     Args:
         world: The world.
         setup: What each worker needs; reaches the ranks by broadcast.
+
+    Raises:
+        ValueError: The ranks are too few for one worker.
+        RuntimeError: No rank is left to work.
     """
 
     def __init__(self, world: World, setup: Mapping[str, Any]) -> None:
-        self.workers: Sequence[int] = range(1, world.size)
+        self._told = set(world.failed())  # ranks whose death is no news
+        self.workers: Sequence[int] = world.workers_of(setup)
+        if not self.workers:
+            raise RuntimeError("every other rank of this job has died; start the job again to search on")
         self.wakeups: list[int] = []
         self._world = world
         self._setup = setup
         self._line: Line | None = None
         self._dismissed: set[int] = set()
+        self._look = 0.0
         self._pause = 1e-6
 
     def __enter__(self) -> Self:
@@ -231,7 +486,7 @@ class MPITransport:
     def __exit__(self, *_: object) -> None:
         assert self._line
         for worker in set(self.workers) - self._dismissed:
-            self._line.send(worker, {"kind": "quit"})  # the manager failed
+            self._line.send(self._world.leader(worker), {"kind": "quit"})  # the manager failed
         self._line.flush()
 
     def now(self) -> float:
@@ -243,24 +498,38 @@ class MPITransport:
         assert self._line
         if message["kind"] == "quit":
             self._dismissed.add(worker)
-        self._line.send(worker, message)
+        self._line.send(self._world.leader(worker), message)
         self._pause = 1e-6
 
     def receive(self, until: float) -> tuple[int, Message] | None:
-        """The next message; None at ``until``, or when a wakeup is readable."""
+        """The next message, or the news of a worker's death; None at ``until``, or when a wakeup is readable."""
         assert self._line
         while True:
             arrived = self._line.receive()
+            now = self.now()
+            if arrived is None and now >= self._look:
+                self._look = now + LOOK
+                arrived = self._obituary()
             if arrived is not None:
                 self._pause = 1e-6
-                return arrived
-            left = until - self.now()
+                return self._world.worker_of(arrived[0]), arrived[1]
+            left = until - now
             if left <= 0:
                 return None
             if select.select(self.wakeups, [], [], min(self._pause, left))[0]:
                 self._pause = 1e-6
                 return None
             self._pause = min(2 * self._pause, ALERT_PAUSE)
+
+    def _obituary(self) -> tuple[int, Message] | None:
+        """The news of a worker's rank whose death MPI has noticed, once."""
+        failed = self._world.failed()
+        while len(failed) > len(self._told):
+            rank = min(failed - self._told)
+            self._told.add(rank)
+            if not self._world.groups or any(rank in group for group in self._world.groups):  # else it was parked
+                return rank, {"kind": "gone", "why": f"rank {rank} has died (ULFM)"}
+        return None
 
 
 def _library(MPI: Any) -> str:
@@ -272,3 +541,15 @@ def _library(MPI: Any) -> str:
 def _finalize(MPI: Any) -> None:
     if not MPI.Is_finalized():
         MPI.Finalize()
+
+
+def _leave(code: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _die_with_launcher() -> None:
+    """A rank whose launcher was killed must not live on; its children go with it."""
+    if sys.platform == "linux" and announced_size() != 1:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -7,20 +7,26 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 import os
 import platform
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mpibo.engine.children import Child, settle_in
 from mpibo.engine.environment import THREADS, child_environment
 from mpibo.engine.sandbox import Pipe, one_line, parse, told
-from mpibo.store.journal import Follower
+from mpibo.store.journal import Follower, dumps
 from mpibo.trial import Event, Proposal, config_of
+
+LATE = 10.0  # seconds that written lines may take to be seen here
+GONE = 600.0  # seconds that the journal's disk may be away
+LOOK = 0.05  # seconds between two looks
 
 
 class Proposer:
@@ -29,17 +35,19 @@ class Proposer:
     Args:
         setup: ``space method seed workers maximize goals limits noise max_trials start budget`` of the search; a
             strategy object goes as ``pickle``.
+        cores: Where to bind it; None: where we are.
     """
 
     due: float | None = None
 
-    def __init__(self, setup: Mapping[str, Any]) -> None:
+    def __init__(self, setup: Mapping[str, Any], cores: Sequence[int] | None = None) -> None:
         self._setup = setup
+        self._cores = cores
         self._launch()
 
     def _launch(self) -> None:
         threads = dict.fromkeys(THREADS, "1")  # one and two BLAS threads differ in their last bits
-        self._child = Child("mpibo.engine.proposer", environment=child_environment() | threads)
+        self._child = Child("mpibo.engine.proposer", environment=child_environment() | threads, cores=self._cores)
         self._child.send(self._setup)
 
     @property
@@ -51,13 +59,14 @@ class Proposer:
         """Send a request whose line ends at byte ``until`` of the journal."""
         self._child.send({"kind": "ask", "ask": event["ask"], "journal": str(journal), "until": until})
 
+    def read(self, journal: Path, until: int) -> None:
+        """Let the child take in what the journal has, before there is a request."""
+        self._child.send({"kind": "read", "journal": str(journal), "until": until})
+
     def poll(self) -> list[dict[str, Any]]:
         """What the child said: ``ready``, ``prepared``, ``answer``, ``refused``, ``error``; ``gone`` when it died."""
         gone = self._child.gone
-        said = self._child.receive()
-        for message in said:
-            if message["kind"] == "answer":
-                message["proposals"] = [proposal_of(each) for each in message["proposals"]]
+        said = [_read(message) for message in self._child.receive()]
         if gone and not any(message["kind"] in ("refused", "error") for message in said):
             code = self._child.kill()
             return [*said, {"kind": "gone", "code": code}]
@@ -76,6 +85,8 @@ class Proposer:
 class Inline:
     """A proposer in this very process, whose answers take the time that they are said to: for simulations.
 
+    What it says is packed and read as a child's words are.
+
     Args:
         search: The search, or anything with its ``apply`` and ``answer``.
         now: Seconds, virtual or not.
@@ -88,7 +99,7 @@ class Inline:
         self._search = search
         self._now = now
         self._cost = cost
-        self._said: list[tuple[float, dict[str, Any]]] = []
+        self._said: list[tuple[float, bytes]] = []
         self._follower: Follower | None = None
         self.restart()
 
@@ -102,38 +113,65 @@ class Inline:
     def ask(self, event: Event, journal: Path, until: int) -> None:
         """Answer, to be heard when its cost has passed."""
         self._follower = self._follower or Follower(journal)
-        answer = answer_of(self._search, self._follower, event["ask"], until)
-        self._said.append((self._now() + self._cost(event), answer))
+        said = dumps(_spelled(answer_of(self._search, self._follower, event["ask"], until)))
+        self._said.append((self._now() + self._cost(event), said))
 
     def poll(self) -> list[dict[str, Any]]:
         """What is due."""
-        due = [message for time, message in self._said if time <= self._now()]
-        self._said = [(time, message) for time, message in self._said if time > self._now()]
-        return due
+        due = [said for time, said in self._said if time <= self._now()]
+        self._said = [(time, said) for time, said in self._said if time > self._now()]
+        return [_read(json.loads(said)) for said in due]
 
     def restart(self) -> None:
         """Say that we are here."""
         said = {"kind": "ready", "pid": os.getpid(), "versions": {}, "cpu": "", "threads": 1}
-        self._said = [(self._now(), said), (self._now(), {"kind": "prepared"})]
+        self._said = [(self._now(), dumps(said)), (self._now(), dumps({"kind": "prepared"}))]
 
 
 def answer_of(search: Any, follower: Follower, number: int, until: int) -> dict[str, Any]:
     """Read the journal up to byte ``until`` and answer its request ``number``.
 
+    A network file system may show the last bytes late, and fail for a while: both are waited for.
+
     Raises:
         LookupError: The journal has no such request there.
+        OSError: It could not be read for so long.
     """
+    began = time.monotonic()
+    while (asked := _request_in(search, follower, number, until)) is None:
+        if time.monotonic() > began + LATE:
+            raise LookupError(f"the journal has no request {number} before byte {until}")
+        time.sleep(LOOK)
+    answer = {"kind": "answer", "ask": number, "proposals": search.answer(asked)}
+    chosen = getattr(search, "choice", None)
+    return answer | {"choice": {"model": chosen[0], "why": chosen[1]}} if chosen else answer
+
+
+def _request_in(search: Any, follower: Follower, number: int, until: int) -> Event | None:
+    """Take in what is new in the journal; gives the request, if it is there."""
     asked: Event | None = None
-    for event in follower.read(until):
+    for event in _patiently(follower, until):
         if event["kind"] != "ask":
             search.apply(event)
         elif event["ask"] == number:
             asked = event
-    if asked is None:
-        raise LookupError(f"the journal has no request {number} before byte {until}")
-    answer = {"kind": "answer", "ask": number, "proposals": search.answer(asked)}
-    chosen = getattr(search, "choice", None)
-    return answer | {"choice": {"model": chosen[0], "why": chosen[1]}} if chosen else answer
+    return asked
+
+
+def _patiently(follower: Follower, until: int) -> Iterator[Event]:
+    """The follower's new events, however long (up to ``GONE``) its disk is away."""
+    failing: float | None = None
+    while True:
+        try:
+            for event in follower.events(until):
+                failing = None
+                yield event
+            return
+        except OSError:
+            failing = failing or time.monotonic()
+            if time.monotonic() > failing + GONE:
+                raise
+        time.sleep(LOOK)
 
 
 def proposal_of(told: Mapping[str, Any]) -> Proposal:
@@ -155,6 +193,15 @@ def versions() -> dict[str, Any]:
     return {"python": platform.python_version(), "machine": platform.machine(), **found}
 
 
+def cpu() -> str:
+    """The processor's model, on which the last bits of linear algebra depend; the machine's kind where none is told."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
+
+
 def main() -> None:
     """Serve requests until the manager closes the pipe."""
     arguments = parse()
@@ -172,18 +219,21 @@ def main() -> None:
     except Exception as error:
         pipe.send({"kind": "refused", "line": one_line(error), "error": told(error)})
         return
-    pipe.send({"kind": "ready", "pid": os.getpid(), "versions": versions(), "cpu": platform.machine(), "threads": 1})
+    pipe.send({"kind": "ready", "pid": os.getpid(), "versions": versions(), "cpu": cpu(), "threads": 1})
     follower: Follower | None = None
     while (message := pipe.receive()) is not None:
         if follower is None:
             follower = Follower(message["journal"])
             _prepare_beside(search, pipe)
         try:
+            if message["kind"] == "read":
+                _request_in(search, follower, -1, message["until"])
+                continue
             answer = answer_of(search, follower, message["ask"], message["until"])
         except Exception as error:  # a strategy of the user's own may do anything
             pipe.send({"kind": "error", "line": one_line(error), "error": told(error)})
             return
-        pipe.send(answer | {"proposals": [_plain(each) for each in answer["proposals"]]})
+        pipe.send(_spelled(answer))
 
 
 def _search(setup: Mapping[str, Any]) -> Any:
@@ -212,6 +262,18 @@ def _prepare_beside(search: Any, pipe: Pipe) -> None:
         pipe.send({"kind": "prepared"})
 
     threading.Thread(target=prepare, name="prepare", daemon=True).start()
+
+
+def _spelled(answer: dict[str, Any]) -> dict[str, Any]:
+    """An answer as JSON can say it."""
+    return answer | {"proposals": [_plain(each) for each in answer["proposals"]]}
+
+
+def _read(message: dict[str, Any]) -> dict[str, Any]:
+    """A message of the child; an answer's proposals as they were."""
+    if message["kind"] == "answer":
+        message["proposals"] = [proposal_of(each) for each in message["proposals"]]
+    return message
 
 
 def _plain(proposal: Proposal) -> dict[str, Any]:

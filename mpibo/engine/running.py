@@ -40,12 +40,13 @@ class RunningTrial:
         folder: str | os.PathLike[str] | None = None,
         emit: Callable[[dict[str, Any]], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
+        comm: Any = None,
     ) -> None:
         self.id = id
         self.config = dict(config or {})
         self.budget = budget
         self.seed = seed
-        self.comm: Any = None
+        self.comm = comm
         self.saved: dict[str, Any] = {}
         self.last: float | None = None
         self._folder = Path(folder) if folder else None
@@ -54,7 +55,9 @@ class RunningTrial:
 
     @property
     def device(self) -> str:
-        """Where to compute: ``cuda`` where torch is loaded and sees a GPU, else ``cpu``."""
+        """Where to compute: what MPIBO_DEVICE says; else ``cuda`` where torch is loaded and sees a GPU, or ``cpu``."""
+        if told := os.environ.get("MPIBO_DEVICE"):
+            return told
         torch = sys.modules.get("torch")
         return "cuda" if torch is not None and torch.cuda.is_available() else "cpu"
 

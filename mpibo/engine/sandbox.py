@@ -18,7 +18,9 @@ from dataclasses import asdict
 from typing import Any
 
 from mpibo.engine import loading
+from mpibo.engine.cancelling import Cancel
 from mpibo.engine.children import settle_in
+from mpibo.engine.resources import settle
 from mpibo.engine.running import RunningTrial, Stopped
 from mpibo.engine.seeds import Seeds
 from mpibo.goals import aims_of
@@ -35,19 +37,25 @@ class Evaluator:
     Args:
         setup: ``objective`` (its description), ``fix``, ``folder`` (of the run), ``goals``, ``limits``.
         emit: Where messages go.
-        cancelled: Whether a message asks to end this trial.
+        cancelled: Why this trial is to end; None while it is not. Asked at its start and at each report.
+        comm: The communicator of the ranks that share a trial; None for a single one.
     """
 
-    def __init__(self, setup: Mapping[str, Any], emit: Emit, cancelled: Callable[[int], bool]) -> None:
+    def __init__(
+        self, setup: Mapping[str, Any], emit: Emit, cancelled: Callable[[int], Cancel | None], comm: Any = None
+    ) -> None:
         self.fix = setup.get("fix", {})
         self.folder = setup.get("folder")
         self.aims = aims_of(False, setup.get("goals", ()), setup.get("limits", ()))
         self._emit = emit
         self._cancelled = cancelled
+        self._comm = comm
         self._seeds = Seeds()
         self._home = os.getcwd()
         self.objective = loading.load(setup["objective"])
         self.arguments = loading.parameters_of(self.objective)
+        takes_trial = any(name == "trial" and kind == "one" for name, kind, _ in self.arguments)
+        self.hears = takes_trial and setup["objective"]["kind"] != "command"  # told to end, it may end by itself
 
     def evaluate(self, run: Mapping[str, Any]) -> Outcome:
         """Evaluate one trial; whatever the objective does but end the process becomes an outcome."""
@@ -61,9 +69,16 @@ class Evaluator:
                 )
             self._emit({"kind": "report", "id": number, "points": [report]})
 
+        cancel: Cancel | None = None
+
+        def cancelled() -> bool:
+            nonlocal cancel
+            cancel = self._cancelled(number)
+            return cancel is not None
+
         trial = RunningTrial(
             number, config_of(run["config"]), run["budget"], run["seed"], folder=folder, emit=emit,
-            cancelled=lambda: self._cancelled(number),
+            cancelled=cancelled, comm=self._comm,
         )  # fmt: skip
         os.environ.update(
             MPIBO_TRIAL=str(number), MPIBO_BUDGET=str(trial.budget), MPIBO_SEED=str(trial.seed),
@@ -74,15 +89,28 @@ class Evaluator:
             os.chdir(self._home)  # the one of the start, wherever an earlier trial went
             self._seeds.set(trial.seed)
             began = time.perf_counter()
+            if cancelled():  # while the objective was loaded
+                raise Stopped
             returned = loading.call(self.objective, self.arguments, trial, self.fix)
             return outcome_of(returned, trial.last, time.perf_counter() - began, self.aims)
-        except Stopped:
-            value = None if self.aims.several else trial.last
-            return Outcome(State.STOPPED, value, duration=time.perf_counter() - began)
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # the one broad catch: a crash becomes an outcome
-            return Outcome(
-                State.FAILED, reason=reason_of(error), error=told(error), duration=time.perf_counter() - began
-            )
+        except (Exception, SystemExit, KeyboardInterrupt, Stopped) as error:
+            duration = time.perf_counter() - began  # the one broad catch: a crash becomes an outcome
+            if stopped(error):
+                return (cancel or Cancel("stop")).outcome(trial.last, duration, several=self.aims.several)
+            if isinstance(error, KeyboardInterrupt):  # as SIGTERM: nobody but a scheduler interrupts a child
+                return Outcome(State.LOST, reason="lost", error="ended by SIGINT", duration=duration)
+            return Outcome(State.FAILED, reason=reason_of(error), error=told(error), duration=duration)
+
+
+def stopped(error: BaseException | None) -> bool:
+    """Whether an error is ``Stopped``, or came up while that was on its way through the objective."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, Stopped):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def reason_of(error: BaseException) -> str:
@@ -173,19 +201,19 @@ def main() -> None:
     setup = pipe.receive()
     if setup is None:
         return
-    os.environ.update(setup.get("variables", {}))  # before the objective loads a library that reads them
+    settle(setup)  # before the objective loads a library that reads the variables
     sys.argv = list(setup.get("argv", sys.argv))
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    cancels: set[int] = set()
+    cancels: dict[int, Cancel] = {}
 
-    def cancelled(number: int) -> bool:
+    def cancelled(number: int) -> Cancel | None:
         while pipe.waiting():
             message = pipe.receive()
             if message is None:
                 os._exit(0)
             if message["kind"] == "cancel":
-                cancels.add(message["id"])
-        return number in cancels
+                cancels.setdefault(message["id"], Cancel.of(message))
+        return cancels.get(number)
 
     try:
         evaluator = Evaluator(setup, pipe.send, cancelled)
@@ -194,10 +222,21 @@ def main() -> None:
         return
     if setup.get("memory"):
         limit_memory(setup["memory"])
-    pipe.send({"kind": "loaded"})
+    pipe.send({"kind": "loaded", "hears": evaluator.hears})
+    group = setup.get("group")
     while (message := pipe.receive()) is not None:
         if message["kind"] != "run":
-            continue
+            continue  # a cancel that came after its trial's end
+        cancels.clear()
+        if group is not None:
+            from mpibo.engine.group import join_group
+
+            try:
+                join_group(group)
+            except Exception as error:
+                pipe.send({"kind": "broken", "error": told(error), "line": one_line(error)})
+                return
+            group = None
         outcome = evaluator.evaluate(message)
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(ValueError, AttributeError, OSError):  # the objective may have closed it

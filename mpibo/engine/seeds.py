@@ -39,7 +39,7 @@ class Seeds(importlib.abc.MetaPathFinder):
         if name not in SEEDERS:
             return None
         for finder in sys.meta_path:
-            if finder is self or not hasattr(finder, "find_spec"):
+            if isinstance(finder, Seeds) or not hasattr(finder, "find_spec"):
                 continue
             spec = finder.find_spec(name, path, target)
             if spec is not None and spec.loader is not None:

@@ -16,11 +16,18 @@ from mpibo.engine.costs import Costs
 from mpibo.trial import Proposal
 
 SHARE = 0.01  # of a typical evaluation that a worker may wait for a newer model
-MARGIN = 3.0  # standard deviations on the number of starts expected during an answer
+MARGIN = 3.0  # standard deviations on the number of starts expected during an answer, at least;
+MEMORY = 0.9  # more while evaluations end in bursts: of the largest excess of late, an answer ago
 SHORTEST = 0.02  # seconds; to keep workers busy with shorter evaluations is not worth an older model
+BRIEF = 1e-4  # seconds; the same for a design, which is as good whenever it is made
+DESIGN = 100  # results after which a method that still gives a design has no model
 ROUNDS = 2  # of all workers: so many durations is the typical one the median of,
+QUICK = 3000  # results of earlier starts that a first model takes in within seconds,
+LONG = 60.0  # seconds of an evaluation that is worth the wait for it
 FEWEST, MOST = 51, 2001  # but at least and at most so many
 CHEAPER = 4.0  # a fit this many times dearer than a look at the last model is bridged by one
+BRIDGES = 8  # answers of one model at most while workers wait: the next results count, too
+LARGEST = 512  # proposals of one answer: those of a model cost more each the more there are, and the next ones see more
 
 
 @dataclass(frozen=True)
@@ -60,9 +67,16 @@ class Supply:
         self._cost: dict[tuple[str | None, bool], float] = {}  # seconds of an answer of a model, with and without a fit
         self._request: Request | None = None
         self._results = 0
+        self._asked_once = False  # this proposer has had a request: it loads what its models need after the first
         self._early = False  # fit before the libraries are loaded: the results of an earlier start are worth the wait
         self._learning = False  # whether the time of the answer that is out is the model's alone
         self._news = False  # results that no fit has seen
+        self._looks = 0  # requests without a fit since the last one with it
+        self._blind = False  # the last answer with a fit was a design
+        self._margin = MARGIN
+        self._supplied = 0  # proposals that were there for the starts since the last request: kept and answered
+        self._judged = True  # whether the demand during the last answer has been compared with what was expected
+        self._spent = 0.0  # seconds of the last answer
         self._dry = False  # the last answer was empty and nothing has happened since
 
     @property
@@ -88,7 +102,8 @@ class Supply:
         for duration in durations:
             self._note(duration)
         self._results = results
-        self._news = self._early = results > 0
+        self._news = results > 0
+        self._early = 0 < results <= QUICK or (self.typical or 0.0) >= LONG
 
     def _note(self, duration: float) -> None:
         self._durations.append(duration)
@@ -108,33 +123,47 @@ class Supply:
             idle: Workers that have nothing to do.
             left: Configs that may still be started, the waiting ones included.
         """
-        if self.asked is not None or self._dry or left <= 0:
+        if self.asked is not None:
+            return None
+        self._judge(idle)
+        if self._dry or left <= 0:
             return None
         ready = self._may_fit
-        if not ready and self.typical is not None and self.typical < SHORTEST:
+        if not ready and self._asked_once and self.typical is not None and self.typical < SHORTEST:
             return None  # it takes a moment, in which such evaluations would use the whole run up on design points
         fit = ready and self._news
-        if self.on_demand(fit):
-            return Request(min(idle, left), fit, ()) if idle else None
-        need = self._starts_during(True) + idle
         have = len(self.waiting)
+        if self.on_demand(fit):
+            alone = min(idle, left) - have  # workers for whom nothing waits
+            return Request(min(alone, LARGEST), fit, tuple(self.waiting)) if alone > 0 else None
+        need = self._starts_during(True) + idle
         short = min(need - have, left - have)
-        dear = self._seconds(True) > CHEAPER * self._seconds(False, math.inf)
-        if fit and not (dear and short > 0):
+        dear = short > LARGEST or self._seconds(True) > CHEAPER * self._seconds(False, math.inf)
+        bridged = dear and short > 0 and self._looks < max(BRIDGES, need // LARGEST)
+        if fit and not bridged:
             keep = tuple(self.waiting)[:need]
-            count = min(need, left - len(keep))
+            count = min(need, left - len(keep), LARGEST)
             return Request(count, True, keep) if count > 0 else None
-        return Request(short, False, tuple(self.waiting)) if short > 0 else None
+        return Request(min(short, LARGEST), False, tuple(self.waiting)) if short > 0 else None
 
     def on_demand(self, fit: bool) -> bool:
-        """Whether a worker may wait for the answer: it costs under 1 % of a typical evaluation."""
-        return self.typical is not None and self._seconds(fit, math.inf) < SHARE * max(self.typical, SHORTEST)
+        """Whether a worker may wait for the answer: it costs under 1 % of a typical evaluation.
+
+        One request is out at a time: where another worker may have asked, that answer is waited for, too.
+        """
+        if self.typical is None:
+            return False
+        seconds, typical = self._seconds(fit, math.inf), self._lasting
+        return seconds * (1 + min(1.0, self.workers * seconds / typical)) < SHARE * typical
 
     def out(self, request: Request, now: float) -> None:
         """The request is made: what it does not keep is forgotten."""
         self.asked = now
+        self._asked_once = True
         self._request = request
         self.waiting = deque(request.keep)
+        self._supplied = len(request.keep)
+        self._looks = 0 if request.fit else self._looks + 1
         self._learning = self.prepared or not request.fit
         if request.fit:
             self._news = False
@@ -155,6 +184,12 @@ class Supply:
         fit = self._request.fit
         before = len(self.waiting)
         self.waiting.extend(proposals)
+        if fit and len(self.waiting) > before:
+            self._blind = model is None and all(
+                self.waiting[i].origin == "design" for i in range(before, len(self.waiting))
+            )
+        self._supplied += len(self.waiting) - before
+        self._spent, self._judged = spent, False
         if self._learning:
             self._model = model
             known = self._cost.get((model, fit), spent)  # rather too high than too low:
@@ -167,7 +202,8 @@ class Supply:
     def dropped(self) -> None:
         """The proposer is gone with its request and what it remembered of its answers."""
         self.asked = None
-        self.prepared = False
+        self._judged = True
+        self.prepared = self._asked_once = False
         self._costs.restart()
         self.waiting.clear()
         self._news = True
@@ -185,5 +221,26 @@ class Supply:
         """Starts to expect while an answer is made, with a margin."""
         if self.typical is None or (self._model, fit) not in self._cost:
             return self.workers
-        expected = self.workers * self._seconds(fit) / max(self.typical, SHORTEST)
-        return max(1, math.ceil(expected + MARGIN * math.sqrt(expected)))
+        expected = self._expected(self._seconds(fit))
+        wanted = math.ceil(expected + self._margin * math.sqrt(expected))
+        return max(1, wanted if self._margin <= MARGIN else min(wanted, max(self.workers, math.ceil(expected))))
+
+    def _expected(self, seconds: float) -> float:
+        """Starts in so many seconds."""
+        return self.workers * seconds / self._lasting
+
+    @property
+    def _lasting(self) -> float:
+        """What an evaluation counts as: a shorter one is not worth an older model, but of a design none is older."""
+        shortest = BRIEF if self._blind and self._results >= DESIGN else SHORTEST
+        return max(self.typical or 0.0, shortest)
+
+    def _judge(self, idle: int) -> None:
+        """Compare the starts during the last answer, those that waited for it included, with what was expected."""
+        if self._judged:
+            return
+        self._judged = True
+        expected = self._expected(self._spent) if self.typical is not None else 0.0
+        if expected >= 1:
+            excess = self._supplied - len(self.waiting) + idle - expected
+            self._margin = max(MARGIN, excess / math.sqrt(expected), MEMORY * self._margin)

@@ -51,15 +51,16 @@ class Local:
 
     Args:
         count: Evaluations at once.
-        setup: What each worker needs (see ``Worker``).
+        setup: What each worker needs (see ``Worker``), by number where they differ.
         echo: Where to show what the objective prints, besides its log.
     """
 
-    def __init__(self, count: int, setup: Mapping[str, Any], echo: BinaryIO | None = None) -> None:
+    def __init__(self, count: int, setup: Mapping[Any, Any], echo: BinaryIO | None = None) -> None:
         self.workers: Sequence[int] = range(1, count + 1)
         self.wakeups: list[int] = []
         self._inbox: deque[tuple[int, Message]] = deque()
-        self._hosted = {number: Worker(number, setup, self._from(number), echo=echo) for number in self.workers}
+        of = setup if 1 in setup else dict.fromkeys(self.workers, setup)
+        self._hosted = {number: Worker(number, of[number], self._from(number), echo=echo) for number in self.workers}
 
     def __enter__(self) -> Self:
         for worker in self._hosted.values():
@@ -128,6 +129,7 @@ class Simulated:
         self._rng = random.Random(seed)
         self._now = 0.0
         self._events: list[tuple[float, int, int, Message]] = []
+        self._running: dict[int, int] = {}  # trial by worker
         self._sent = 0
         for worker in self.workers:
             self._at(latency, worker, {"kind": "ready", "host": "simulated", "pid": worker})
@@ -145,8 +147,11 @@ class Simulated:
     def send(self, worker: int, message: Message) -> None:
         """Deliver in virtual time; a ``run`` is answered after its duration."""
         message = messages.unpack(messages.pack(message))
+        if message["kind"] == "cancel":
+            self._end(worker, message)
         if message["kind"] != "run":
             return
+        self._running[worker] = message["id"]
         seconds = self._duration(message, self._rng)
         try:
             outcome = outcome_of(self._objective(message["config"]), duration=seconds, aims=self._aims)
@@ -156,11 +161,22 @@ class Simulated:
 
     def receive(self, until: float) -> tuple[int, Message] | None:
         """The next message; virtual time jumps to it, or to ``until``."""
-        if self._events and self._events[0][0] <= until:
+        while self._events and self._events[0][0] <= until:
             self._now, _, worker, message = heapq.heappop(self._events)
+            if message["kind"] == "finished" and self._running.get(worker) != message["id"]:
+                continue  # it was ended before
+            self._running.pop(worker, None)
             return worker, messages.unpack(messages.pack(message))
         self._now = max(self._now, until)
         return None
+
+    def _end(self, worker: int, cancel: Message) -> None:
+        """The trial hears nothing: it is killed after the grace, where it has not ended by then."""
+        if self._running.get(worker) == cancel["id"]:
+            timeout = cancel["why"] == "timeout"
+            outcome = Outcome(State.FAILED if timeout else State.LOST, reason="timeout" if timeout else "lost",
+                              error=cancel["text"] or "ended by the run")  # fmt: skip
+            self._at(2 * self._latency + cancel["grace"], worker, messages.finished(cancel["id"], outcome))
 
     def _at(self, delay: float, worker: int, message: Message) -> None:
         self._sent += 1

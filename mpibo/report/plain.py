@@ -10,6 +10,7 @@ from mpibo.report.progress import SHOWN, Progress
 from mpibo.trial import State, Trial
 
 BURST = 5  # lines before they are rationed
+TELLING = 0.02  # share of the workers' time that is worth a word
 
 
 class Ration:
@@ -150,6 +151,10 @@ def summary(progress: Progress, now: float, folder: str, files: Sequence[str]) -
         busy = words.share(progress.busy(now))
         many = f"{progress.workers} workers" if progress.workers > 1 else "1 worker"
         lines.append(f"Speed    {words.rate(rate)}, {many} busy {busy} of the time")
+        waited = progress.straggling()
+        if waited is not None and waited >= TELLING:
+            lines.append(f"         {words.share(waited)} of their time went to waiting for the last trials")
+    lines += [f"Retired  {line['why']}" for line in progress.retired]
     if progress.failure:
         lines.append(f"Failed   {words.line(words.failure(progress.failure), 160)}")
         if sum(progress.reasons.values()) > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mpibo.goals import aims_in
@@ -27,6 +27,7 @@ class Progress:
         reasons: How many trials failed, by reason.
         choice: The model that the strategy has chosen and why, ``(model, why)``; None where it does not choose.
         ended_before: Trials of this run that had ended when this start began.
+        retired: The ``retire`` lines of this start: sick workers and hosts.
     """
 
     def __init__(self) -> None:
@@ -55,9 +56,12 @@ class Progress:
         self._ends: deque[float] = deque()
         self._left_out = 0.0  # when the last end happened that `_ends` no longer holds
         self._seen: set[Any] = set()
+        self._last_start = 0.0
+        self._freed: dict[Any, float] = {}  # when each worker's last trial ended
+        self.retired: list[Event] = []
 
-    def feed(self, event: Event) -> Trial | None:
-        """Take one event in; gives the trial that it made or changed."""
+    def feed(self, event: Event) -> Sequence[Trial]:
+        """Take one event in; gives the trials that it made or changed."""
         kind = event["kind"]
         if kind == "open":
             self.opened = event
@@ -65,7 +69,9 @@ class Progress:
             self._begin(self.ledger.elapsed)
             self.ledger.aims = aims_in(self.settings)
         self.t = event.get("t", self.t)
-        trial = self.ledger.apply(event)
+        if kind == "retire":
+            self._forgive(event)
+        changed = self.ledger.apply(event)
         if kind == "close":
             self.closed = event
         elif kind == "report":
@@ -74,13 +80,24 @@ class Progress:
             self.choice = event["model"], event["why"]
         elif kind == "start":
             self._start(event)
-        elif trial is not None:
-            self._end(trial, event)
-        return trial
+        elif kind != "retire":
+            for trial in changed:
+                self._end(trial, event)
+        return changed
+
+    def _forgive(self, event: Event) -> None:
+        """Failures that count as LOST from now on."""
+        self.retired.append(event)
+        for number in event["ids"]:
+            if (trial := self.ledger.failed.get(number)) is not None:
+                reason = trial.reason or "unknown"
+                self.reasons[reason] -= 1
+                if not self.reasons[reason]:
+                    del self.reasons[reason]
 
     def _start(self, event: Event) -> None:
         self.first_start = self.t if self.first_start is None else self.first_start
-        self._since[event["id"]] = self.t
+        self._since[event["id"]] = self._last_start = self.t
         self._seen.add(event.get("worker"))
 
     def _end(self, trial: Trial, event: Event) -> None:
@@ -88,14 +105,14 @@ class Progress:
             return
         self.recent.append(trial)
         self.reports.pop(trial.id, None)
-        if trial.state in (State.FAILED, State.LOST):
+        if trial.state is State.FAILED or (trial.state is State.LOST and event.get("death")):
             self.failure = trial
         if trial.state is State.FAILED:
             self.reasons[trial.reason or "unknown"] = self.reasons.get(trial.reason or "unknown", 0) + 1
         since = self._since.pop(trial.id, None)
         if since is None:
             return  # it ran in an earlier start
-        self.last_end = self.t
+        self.last_end = self._freed[trial.worker] = self.t
         seconds = event.get("duration", self.t - since)
         if trial.state is State.LOST:
             self._wasted += seconds
@@ -192,6 +209,14 @@ class Progress:
         running = len(self._since) * max(now, self.t) - sum(self._since.values())
         spent = self._measured + self._wasted + running
         return min(1.0, spent / (self.workers * (self._until(now) - self.first_start)))
+
+    def straggling(self) -> float | None:
+        """Share of the workers' time in which they had nothing left to do while the last trials ran."""
+        if self.first_start is None or self.last_end <= self.first_start:
+            return None
+        idle = sum(self.last_end - max(self._last_start, since) for since in self._freed.values())
+        idle += (self.workers - len(self._freed)) * (self.last_end - self._last_start)
+        return max(0.0, idle) / (self.workers * (self.last_end - self.first_start))
 
     def _until(self, now: float) -> float:
         """The end of the time that rates are about: a run that has closed was at work until its last end."""

@@ -63,7 +63,7 @@ class Holder:
         )
 
     @classmethod
-    def parse(cls, text: str) -> Holder | None:
+    def parse(cls, text: str | bytes) -> Holder | None:
         """The holder that a lock file names; None when it names none."""
         try:
             holder = cls(**json.loads(text))
@@ -182,7 +182,7 @@ class Lock:
         self.release()
 
     def _owner(self) -> str | None:
-        holder = Holder.parse(self.path.read_text())
+        holder = Holder.parse(self.path.read_bytes())
         return holder.token if holder else None
 
     def _written(self) -> Path:
@@ -221,7 +221,7 @@ class Lock:
 
     def _look(self, mine: Path, name: Path | None = None) -> tuple[Holder | None, float]:
         """Who holds the lock, and for how many seconds of the file system's clock it has been silent."""
-        with open(name or self.path) as file:
+        with open(name or self.path, "rb") as file:
             os.utime(mine)
             silence = os.stat(mine).st_mtime - os.fstat(file.fileno()).st_mtime
             return Holder.parse(file.read()), silence

@@ -17,6 +17,7 @@ from mpibo.trial import Proposal, State
 Array = NDArray[np.float64]
 
 CLIMBS = 16  # draws of one answer whose optimum is refined
+CHUNK = 128  # picks that are decoded together
 DRAWS = 64  # functions drawn together, with features and candidates in common
 
 
@@ -90,6 +91,9 @@ class Thompson:
         else:
             self.model.fitted(trials, rng)
             draws = TreeDraws(self.model, trials, picks, n, self.hallucinated, rng)
+            if feasibility is None:
+                pick_lowest(picks, draws, n, rng)
+                return picks.proposals("model")
         gone = np.zeros(len(draws.X), bool)
         for place in range(n):
             scores = -draws.next(rng)
@@ -119,6 +123,21 @@ class Hallucinated(Thompson):
     """Thompson sampling whose draws count pending points as observed, at the value that the model expects there."""
 
     hallucinated = True
+
+
+def pick_lowest(picks: Picks, draws: Draws, n: int, rng: np.random.Generator) -> None:
+    """Pick the lowest candidate of each draw, no candidate twice, many at a time; what is missing at random."""
+    gone = np.zeros(len(draws.X), bool)
+    while len(picks) < n and not gone.all():
+        rows = []
+        for _ in range(min(CHUNK, n - len(picks), int((~gone).sum()))):
+            values = draws.next(rng)
+            values[gone] = np.inf
+            row = int(np.argmin(values))
+            gone[row] = True
+            rows.append(row)
+        picks.take(draws.X[rows], n)
+    picks.fill(n, rng)
 
 
 def allowed(scores: Array, excess: Array) -> Array:

@@ -1,0 +1,38 @@
+"""When the scheduler will end this allocation, as it says itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from mpibo.settings import seconds
+
+PATIENCE = 10.0  # seconds that squeue may take
+
+
+def seconds_left(environ: Mapping[str, str] = os.environ) -> float | None:
+    """Seconds until the scheduler ends this job; None where there is none, or no limit."""
+    if "SLURM_JOB_ID" not in environ:
+        return None
+    end = environ.get("SLURM_JOB_END_TIME", "")  # not every Slurm sets it
+    if end.isdigit():
+        return max(0.0, int(end) - time.time())
+    try:
+        command = ["squeue", "--noheader", "--jobs", environ["SLURM_JOB_ID"], "--format", "%L"]
+        told = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout.strip()
+        return seconds(_full(told))
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None  # no squeue here, or UNLIMITED, NOT_SET, INVALID
+
+
+def until(date: str) -> float:
+    """Seconds until a date in ISO form; 0 where it has passed."""
+    return max(0.0, (datetime.fromisoformat(date) - datetime.now(UTC)).total_seconds())
+
+
+def _full(told: str) -> str:
+    """Slurm leaves out hours that are zero: ``59:58`` is ``00:59:58``."""
+    return f"00:{told}" if told.count(":") == 1 else told

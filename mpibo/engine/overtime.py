@@ -1,0 +1,75 @@
+"""Trials that run too long: past a multiple of the median, or the last of a run while all other workers are idle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+KNOWN = 5  # DONE trials before their median is a limit
+SURE = 20  # DONE trials before a straggler is given up,
+TIMES = 10.0  # that has run so many times the median
+LONGEST = 2.0  # and so many times the longest that ended,
+IDLE = 0.95  # while this part of the workers has nothing left to do
+GRACE_PART, LEAST, MOST = 0.1, 1.0, 30.0  # seconds that a trial told to end is given: a part of its limit, in bounds
+
+
+def grace(limit: float) -> float:
+    """Seconds between telling a trial to end at its time limit and killing it."""
+    return min(MOST, max(LEAST, GRACE_PART * limit))
+
+
+class Overtime:
+    """How long trials take, and which take too long.
+
+    Args:
+        multiple: A trial may take so many times the median duration; None: as long as it likes.
+        abandon: Whether a straggler at the end may be given up.
+    """
+
+    def __init__(self, multiple: float | None, abandon: bool) -> None:
+        self._multiple = multiple
+        self._abandon = abandon
+        self._known = 0
+        self._longest = 0.0
+        self._told: set[int] = set()
+
+    def ended(self, number: int, duration: float | None) -> None:
+        """A trial has ended; ``duration`` in seconds if it is DONE."""
+        self._told.discard(number)
+        if duration is not None:
+            self._known += 1
+            self._longest = max(self._longest, duration)
+
+    def overdue(
+        self, began: Mapping[int, float], now: float, typical: float | None
+    ) -> Iterator[tuple[int, float, str]]:
+        """Trials to be told to end, each once: id, seconds of grace, why.
+
+        Args:
+            began: When each running trial began, by id.
+            now: Seconds of the same clock.
+            typical: Median duration.
+        """
+        if self._multiple is None or typical is None or self._known < KNOWN:
+            return
+        limit = self._multiple * typical
+        why = f"the trial took longer than {self._multiple:g} times the median of {typical:.3g} s"
+        for number, since in began.items():
+            if now - since > limit and number not in self._told:
+                self._told.add(number)
+                yield number, grace(limit), why
+
+    def useless(
+        self, began: Mapping[int, float], now: float, typical: float | None, idle: int, workers: int
+    ) -> Iterator[tuple[int, str]]:
+        """Stragglers to be given up, once there is nothing left to start: id and why.
+
+        Args:
+            idle: Workers without anything to do. workers: All of them.
+        """
+        if not self._abandon or typical is None or self._known < SURE or idle < IDLE * workers:
+            return
+        for number, since in began.items():
+            took = now - since
+            if took > TIMES * typical and took > LONGEST * self._longest:
+                told = f"it had run for {took:.3g} s, {took / typical:.0f} times the median"
+                yield number, f"{told}, while {idle} of {workers} workers had nothing left to do"

@@ -1,0 +1,7 @@
+"""Forecast a run before it is paid for: the real engine and the real strategies in virtual time."""
+
+from mpibo.forecast.durations import Duration, duration_of
+from mpibo.forecast.simulation import Forecast, forecast
+from mpibo.forecast.virtual import Charges
+
+__all__ = ["Charges", "Duration", "Forecast", "duration_of", "forecast"]

@@ -1,0 +1,208 @@
+"""How a run ends in time: deadlines, signals, time limits, stragglers; in virtual time."""
+
+from datetime import UTC, datetime
+
+import pytest
+from simulation import simulate, value
+
+from mpibo.engine.deadline import seconds_left
+from mpibo.engine.ends import Deadline
+from mpibo.settings import date
+from mpibo.store.journal import read
+from mpibo.trial import State, trials_of
+
+
+def rows(folder):
+    return trials_of(read(folder).events)
+
+
+def close_line(folder):
+    return [event for event in read(folder).events if event["kind"] == "close"][-1]
+
+
+def constant(seconds):
+    return lambda run, rng: seconds
+
+
+def test_no_trial_starts_that_can_not_end_before_the_deadline(tmp_path):
+    """Trials of 40 s in an allocation of 600 s: none is cut off, none starts too late, and the next start goes on."""
+    _, ended, _ = simulate(tmp_path, workers=4, max_trials=400, duration=constant(40.0), deadline=600.0)
+    assert (ended.why, ended.exit_code) == ("deadline", 75)
+    found = rows(tmp_path)
+    assert {trial.state for trial in found} == {State.DONE}
+    assert max(trial.started for trial in found) + 40 <= 600 and len(found) > 4 * 12
+    assert close_line(tmp_path)["t"] < 600
+    before = len(found)
+    _, ended, _ = simulate(tmp_path, workers=4, max_trials=before + 8, duration=constant(40.0), deadline=600.0)
+    assert ended.why == "max_trials" and len(rows(tmp_path)) == before + 8
+
+
+def test_a_trial_that_runs_into_the_deadline_is_lost_without_a_death(tmp_path):
+    """Longer than the median promised: told to end before the deadline, LOST, and asked again first next time."""
+    duration = lambda run, rng: 500.0 if run["id"] == 30 else 10.0  # noqa: E731
+    manager, ended, _ = simulate(tmp_path, workers=4, max_trials=400, duration=duration, deadline=300.0)
+    assert ended.why == "deadline" and close_line(tmp_path)["t"] <= 300
+    (lost,) = [trial for trial in rows(tmp_path) if trial.state is State.LOST]
+    assert lost.id == 30 and not manager.ledger.deaths
+    simulate(tmp_path, workers=4, max_trials=len(rows(tmp_path)), duration=constant(1.0))
+    assert [trial.state for trial in rows(tmp_path) if trial.retry_of == 30] == [State.DONE]
+
+
+def test_a_deadline_that_is_not_reached_changes_nothing(tmp_path):
+    _, ended, _ = simulate(tmp_path, max_trials=20, deadline=10_000.0)
+    assert (ended.why, ended.exit_code) == ("max_trials", 0)
+
+
+@pytest.mark.parametrize("seconds", [5.0, 60.0, 3600.0, 86400.0])
+def test_a_deadline_leaves_time_to_close(seconds):
+    deadline = Deadline.after(seconds, now=100.0)
+    assert 100.0 < deadline.last_end - deadline.grace < deadline.last_end < 100.0 + seconds
+    assert deadline.allows(100.0, None) and not deadline.allows(100.0, seconds)
+    assert not deadline.is_near(100.0) and deadline.is_near(deadline.last_end)
+
+
+class Signal:
+    """A signal that comes at a virtual time."""
+
+    def __init__(self, name, at):
+        self.name, self.at, self.transport = name, at, None
+
+    def wrap(self, transport):
+        self.transport = transport
+        return transport
+
+    def __call__(self):
+        return self.name if self.transport and self.transport.now() >= self.at else None
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGUSR1", 75), ("SIGTERM", 75), ("SIGINT", 130)])
+def test_after_a_signal_what_can_end_ends_and_nothing_starts(tmp_path, name, code):
+    """A trial that ends within the grace is DONE; the others are LOST without a death."""
+    signal = Signal(name, 7.0)
+    duration = lambda run, rng: 6.0 if run["id"] % 2 else 200.0  # noqa: E731
+    manager, ended, _ = simulate(
+        tmp_path, workers=8, max_trials=400, duration=duration, interrupted=signal, wrap=signal.wrap
+    )
+    assert (ended.why, ended.exit_code) == (name, code)
+    found = rows(tmp_path)
+    assert max(trial.started for trial in found) <= 8 and not manager.ledger.deaths
+    assert {trial.state for trial in found} == {State.DONE, State.LOST}
+    last = close_line(tmp_path)["t"]
+    assert last < (9 if name == "SIGINT" else 31)
+    late = [trial for trial in found if trial.state is State.DONE and trial.finished > 8]
+    assert bool(late) == (name == "SIGUSR1")  # SIGTERM leaves 3 s, less than they need
+
+
+def test_walltime_ends_with_code_0(tmp_path):
+    _, ended, _ = simulate(tmp_path, max_trials=None, walltime=20.0)
+    assert (ended.why, ended.exit_code) == ("walltime", 0)
+
+
+def test_a_multiple_of_the_median_limits_trials(tmp_path):
+    """`3x`: a trial of 100 s among trials of 2 s is told to end, and costs itself alone."""
+    duration = lambda run, rng: 100.0 if run["id"] == 12 else 2.0  # noqa: E731
+    simulate(tmp_path, workers=4, max_trials=60, duration=duration, multiple=3.0)
+    found = rows(tmp_path)
+    assert found[12].state is State.FAILED and found[12].reason == "timeout"
+    assert "3 times the median of 2 s" in found[12].error and found[12].finished - found[12].started < 9
+    assert all(trial.state is State.DONE for trial in found if trial.id != 12)
+
+
+def test_without_a_median_nothing_is_cut_off(tmp_path):
+    duration = lambda run, rng: 100.0 if run["id"] < 4 else 1.0  # noqa: E731
+    simulate(tmp_path, workers=4, max_trials=4, duration=duration, multiple=3.0)
+    assert {trial.state for trial in rows(tmp_path)} == {State.DONE}
+
+
+def test_a_straggler_at_the_end_is_given_up(tmp_path):
+    """One trial of hours while 39 workers have nothing left to do: ABANDONED, with the reason in its line."""
+    duration = lambda run, rng: 20_000.0 if run["id"] == 70 else rng.uniform(5, 15)  # noqa: E731
+    _, ended, _ = simulate(tmp_path, workers=40, max_trials=100, duration=duration, lease=1e9)
+    assert ended.why == "max_trials"
+    found = rows(tmp_path)
+    assert found[70].state is State.ABANDONED and "times the median" in found[70].error
+    assert "39 of 40 workers had nothing left to do" in found[70].error
+    assert sum(trial.state is State.DONE for trial in found) == 99
+
+
+def test_a_long_trial_in_the_middle_of_a_run_is_left_alone(tmp_path):
+    duration = lambda run, rng: 300.0 if run["id"] == 7 else 5.0  # noqa: E731
+    simulate(tmp_path, workers=4, max_trials=300, duration=duration, lease=1e9)
+    assert {trial.state for trial in rows(tmp_path)} == {State.DONE}
+
+
+def test_a_time_limit_of_the_persons_own_gives_nobody_up(tmp_path):
+    duration = lambda run, rng: 2_000.0 if run["id"] == 70 else 5.0  # noqa: E731
+    simulate(tmp_path, workers=40, max_trials=100, duration=duration, lease=1e9, abandon=False)
+    assert {trial.state for trial in rows(tmp_path)} == {State.DONE}
+
+
+def test_the_journal_waits_for_a_disk_that_is_full(tmp_path, caplog):
+    """Nothing goes on until what happened is written; then nothing is missing and nobody is taken for dead."""
+    failing, tries = [], []
+
+    class Full:
+        def __init__(self, journal):
+            self.write, self.journal = journal.write, journal
+
+        def __call__(self):
+            if 200 < self.journal.number < 260 and len(tries) < 5:
+                tries.append(self.journal.number)
+                failing.append(True)
+                raise OSError(28, "No space left on device")
+            self.write()
+
+    def hook(journal):
+        journal.write = Full(journal)
+
+    _, ended, _ = simulate(tmp_path, max_trials=150, hook=hook, wait=lambda seconds: None)
+    assert ended.why == "max_trials" and len(failing) == 5
+    found = rows(tmp_path)
+    assert len(found) == 150 and all(t.state is State.DONE and t.value == value(t.config) for t in found)
+    assert caplog.text.count("No space left on device") == 1 and "goes on" in caplog.text
+
+
+def test_a_signal_ends_a_run_whose_disk_is_gone(tmp_path):
+    """What was written is all there is; the exit code asks for a new start, which goes on."""
+    signal = Signal("SIGTERM", 8.0)
+
+    def hook(journal):
+        write = journal.write
+
+        def fail():
+            if signal.transport.now() > 5.0:
+                raise OSError(5, "Input/output error")
+            write()
+
+        journal.write = fail
+
+    def wait(seconds):
+        signal.at = 0.0
+
+    _, ended, _ = simulate(tmp_path, interrupted=signal, wrap=signal.wrap, hook=hook, wait=wait, close=False)
+    assert (ended.why, ended.exit_code) == ("SIGTERM", 75) and "could not be written" in ended.line
+    before = sum(trial.state is State.DONE for trial in rows(tmp_path))
+    assert before
+    simulate(tmp_path)
+    assert sum(trial.state is State.DONE for trial in rows(tmp_path)) == 40
+
+
+def test_the_scheduler_tells_the_deadline(tmp_path, monkeypatch):
+    assert seconds_left({}) is None
+    assert seconds_left({"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": "99999999999"}) >= 0.0
+    fake = tmp_path / "squeue"
+    for told, left in (("59:30", 3570.0), ("1-01:00:00", 90000.0), ("UNLIMITED", None), ("2:00:01", 7201.0)):
+        fake.write_text(f"#!/bin/sh\necho {told}\n")
+        fake.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+        assert seconds_left({"SLURM_JOB_ID": "7"}) == left
+
+
+def test_a_deadline_is_a_date_or_a_time_from_now():
+    now = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
+    assert date("90m", now) == "2026-01-31T13:30:00.000+00:00"
+    assert date("2026-01-31T14:00+02:00", datetime(2026, 1, 31, 11, 0, tzinfo=UTC)) == "2026-01-31T12:00:00.000+00:00"
+    assert date(date("1h", now), now) == date("1h", now)  # what was read once is read again
+    for wrong in ("2026-01-30T10:00Z", "soon", "2026-13-01", -5):
+        with pytest.raises(ValueError, match=r"passed|expected"):
+            date(wrong, now)
