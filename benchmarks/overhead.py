@@ -9,7 +9,6 @@ README.md says what each figure means. Standard library, NumPy and mpibo alone.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import math
 import os
@@ -25,9 +24,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runs import WORKERS, Run, bare, manager_cpu, memory_of, run
+from rivals import rival, summary
+from runs import WORKERS, Run, busy, manager_cpu, memory_of, run, text
 
-METHODS = ("random", "ambs", "auto")
+METHODS = ("random", "ambs", "ts", "auto")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -89,7 +89,7 @@ def start_up(quick: bool) -> Iterator[Figure]:
         every.append(max(made.stamps) - made.launched)
         leave.append(made.gone - made.opened - made.of("end")[-1]["t"])
         spent.append(made.cpu)
-        floor.append(bare(0.1)["started"])
+        floor.append(rival("bare", "none", 0, 100)["started"])
     yield Figure("start-up: launch to first evaluation", first, "s", 2.0, load=load)
     yield Figure("start-up: launch to every worker's first", every, "s", load=load)
     yield Figure("start-up: bare mpi4py, to first message", floor, "s", load=load, note="the floor")
@@ -99,7 +99,7 @@ def start_up(quick: bool) -> Iterator[Figure]:
 
 def utilisation(quick: bool) -> Iterator[Figure]:
     """Share of their time that seven workers spend in the objective."""
-    limits = {1.0: 97.0, 0.1: 85.0}
+    limits = {1.0: 98.0, 0.1: 90.0}
     for seconds, each in (1.0, 20 if quick else 40), (0.1, 100 if quick else 150):
         for method in METHODS:
             load = os.getloadavg()[0]
@@ -121,47 +121,11 @@ def utilisation(quick: bool) -> Iterator[Figure]:
             yield Figure(f"{name}, start and tail too", whole, "%", limit, True, note, load)
 
 
-def busy(made: Run) -> dict[str, float]:
-    """Where the workers' time went, from the journal.
-
-    Returns:
-        ``whole``: the busy share in percent, from the first start line to the last end; ``steady``: that between the
-        last worker's first objective and the last start line, while there was work for all; ``repeated``: configs
-        started twice; and milliseconds: ``begin``, mean from a worker's first start line to its objective's begin;
-        ``between``, ``p99``, ``longest``: from an evaluation of a worker to its next, median, 99th percentile, maximum.
-    """
-    starts = {event["id"]: event for event in made.of("start")}
-    ends = {event["id"]: event for event in made.of("end")}
-    if any(event["state"] != "DONE" for event in ends.values()) or len(ends) != len(starts):
-        raise RuntimeError("not every trial is DONE")
-    spans: dict[int, list[tuple[float, float]]] = defaultdict(list)  # of its trials, by worker
-    first: dict[int, float] = {}
-    for trial, event in starts.items():
-        end = ends[trial]
-        spans[event["worker"]].append((end["t"] - end["duration"], end["t"]))
-        first.setdefault(event["worker"], event["t"])
-    everything = [span for each in spans.values() for span in each]
-    begin, last = min(first.values()), max(b for _, b in everything)
-    loaded, fed = max(min(each)[0] for each in spans.values()), max(event["t"] for event in starts.values())
-    inside = sum(max(0.0, min(b, fed) - max(a, loaded)) for a, b in everything)
-    gaps = sorted(1e3 * (b[0] - a[1]) for each in spans.values() for a, b in itertools.pairwise(sorted(each)))
-    configs = [text(event["config"]) for event in starts.values()]
-    return {
-        "whole": 100 * sum(b - a for a, b in everything) / (WORKERS * (last - begin)),
-        "steady": 100 * inside / (WORKERS * (fed - loaded)) if fed > loaded else math.nan,
-        "repeated": len(configs) - len(set(configs)),
-        "begin": 1e3 * statistics.mean(min(spans[worker])[0] - t for worker, t in first.items()),
-        "between": statistics.median(gaps),
-        "p99": gaps[int(0.99 * len(gaps))],
-        "longest": gaps[-1],
-    }
-
-
 def round_trips(quick: bool) -> Iterator[Figure]:
     """Trials a second of an objective that returns at once, and messages a second of a bare manager and workers."""
     load = os.getloadavg()[0]
-    floor = [bare(2.0)["rate"] for _ in range(1 if quick else 3)]
-    note = "messages of 150 bytes, Iprobe with back-off; the ceiling"
+    floor = [rival("bare", "none", 0, 10_000)["trips"] for _ in range(1 if quick else 3)]
+    note = "messages as long as ours, Iprobe with back-off; the ceiling"
     yield Figure("round trips, bare mpi4py", floor, "/s", load=load, note=note)
     for isolation in ("none", "process"):
         rates, costs, repeated = [], [], 0
@@ -176,6 +140,61 @@ def round_trips(quick: bool) -> Iterator[Figure]:
         cost = 1e3 * statistics.median(costs)
         note = f"{share:.2f} of bare; {cost:.2f} ms CPU of rank 0 a trial; {repeated} duplicates"
         yield Figure(f"trials a second, isolation {isolation}", rates, "/s", load=load, note=note)
+
+
+def against(quick: bool) -> Iterator[Figure]:
+    """The same tasks by a bare mpi4py loop, by ``MPIPoolExecutor`` and by us: tasks a second, and their ratios."""
+    for kind, seconds, each in ("sleep", 0.1, 100), ("sleep", 0.01, 300), ("spin", 0.02, 50):
+        load = os.getloadavg()[0]
+        told: dict[str, list[dict[str, float]]] = defaultdict(list)
+        tasks = WORKERS * (each // 3 if quick else each)
+        for seed in range(1 if quick else 3):
+            for name in ("bare", "pool"):
+                told[name].append(rival(name, kind, seconds, tasks))
+            made = run({"sleep": "nap"}.get(kind, kind), "--fix", f"seconds={seconds}", "--method", "random", "--seed",
+                       str(seed), "--max-trials", str(tasks))  # fmt: skip
+            told["ours"].append(summary(spans_of(made), 0.0, 0.0, 0.0))
+        for name, who in {"bare": "bare mpi4py", "pool": "MPIPoolExecutor", "ours": "random search"}.items():
+            middle = {which: statistics.median(each[which] for each in told[name]) for which in ("busy", "between")}
+            note = f"{number(middle['busy'])} % of the workers' time, {number(middle['between'])} ms between tasks"
+            rates = [each["rate"] for each in told[name]]
+            yield Figure(f"{kind} {seconds:g} s, {who}", rates, "/s", load=load, note=note)
+        for name, who in {"bare": "bare mpi4py", "pool": "MPIPoolExecutor"}.items():
+            ratios = [ours["rate"] / other["rate"] for ours, other in zip(told["ours"], told[name], strict=True)]
+            yield Figure(f"{kind} {seconds:g} s, ours / {who}", ratios, "", load=load)
+
+
+def spans_of(made: Run) -> list[tuple[int, float, float]]:
+    """Worker, begin and end of each evaluation, from the journal."""
+    workers = {event["id"]: event["worker"] for event in made.of("start")}
+    return [(workers[end["id"]], end["t"] - end["duration"], end["t"]) for end in made.of("end")]
+
+
+def message_rate(quick: bool) -> Iterator[Figure]:
+    """Our transport alone against the bare loop, and what the manager takes besides."""
+    load = os.getloadavg()[0]
+    told: dict[str, list[dict[str, float]]] = defaultdict(list)
+    whole = []
+    for seed in range(1 if quick else 5):
+        for name in ("bare", "dicts", "transport"):
+            told[name].append(rival(name, "none", 0, 5_000 if quick else 20_000))
+        made = run("at_once", "--method", "random", "--isolation", "none", "--seed", str(seed), "--max-trials",
+                   "2000" if quick else "5000", look=manager_cpu, every=0.2)  # fmt: skip
+        whole.append(manager_cost(made))
+    names = {"bare": "bare mpi4py, bytes", "dicts": "bare mpi4py, JSON", "transport": "our transport alone"}
+    for name, who in names.items():
+        cost = 1e3 * statistics.median(each["cpu"] for each in told[name])
+        rates = [each["trips"] for each in told[name]]
+        yield Figure(f"round trips a second, {who}", rates, "/s", load=load, note=f"{cost:.3f} ms CPU of rank 0 each")
+    for name in ("bare", "dicts"):
+        pairs = list(zip(told["transport"], told[name], strict=True))
+        ratios = [ours["trips"] / other["trips"] for ours, other in pairs]
+        yield Figure(f"message rate, ours / {names[name]}", ratios, "", 0.8, True, load=load)
+        ratios = [other["cpu"] / ours["cpu"] for ours, other in pairs]
+        yield Figure(f"CPU of rank 0 a message, {names[name]} / ours", ratios, "", load=load)
+    besides = [1e3 * (cost - each["cpu"]) for cost, each in zip(whole, told["transport"], strict=True)]
+    note = f"whole: {1e3 * statistics.median(whole):.3f} ms, waiting included"
+    yield Figure("CPU of rank 0 a trial, besides the transport's", besides, "ms", 0.15, load=load, note=note)
 
 
 def rate(made: Run) -> float:
@@ -298,11 +317,6 @@ def tell(search: Any, n: int, rng: Any) -> set[str]:
     return {text(trial.config) for trial in search.trials}
 
 
-def text(config: dict[str, Any]) -> str:
-    """A config as text: equal for equal configs."""
-    return json.dumps(config, sort_keys=True)
-
-
 def timed(into: list[float], call: Callable[..., Any], *arguments: Any) -> Any:
     """What a call gives; its CPU seconds go into a list."""
     began = time.process_time()
@@ -313,7 +327,7 @@ def timed(into: list[float], call: Callable[..., Any], *arguments: Any) -> Any:
 
 MEASURES: dict[str, Callable[[bool], Iterator[Figure]]] = {
     "import": importing, "space": space_speed, "ambs": ambs, "start-up": start_up, "memory": memory,
-    "round-trips": round_trips, "utilisation": utilisation,
+    "round-trips": round_trips, "messages": message_rate, "rivals": against, "utilisation": utilisation,
 }  # fmt: skip
 
 

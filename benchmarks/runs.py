@@ -1,21 +1,23 @@
-"""Runs to measure: objectives that sleep or return at once, their launch under mpirun, and a look at its processes.
+"""Runs to measure: objectives that sleep, compute or return at once, their launch under mpirun, their processes.
 
-The runs' children import this file for its objectives, and ``bare`` runs it as a program of its own under mpirun.
+The runs' children import this file for its objectives.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
 import random
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,7 +26,7 @@ from typing import Any
 
 WORKERS = 7
 HERE = str(Path(__file__).resolve())
-LAUNCH = [str(Path(sys.executable).with_name("mpirun")), "-n", str(WORKERS + 1), sys.executable]
+MPIRUN = (str(Path(sys.executable).with_name("mpirun")),)
 # Open MPI as root, and with more ranks than cores; MPICH takes no notice
 OPEN_MPI = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
             "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}  # fmt: skip
@@ -43,11 +45,24 @@ def nap(config: dict[str, Any], *, seconds: float = 1.0, spread: float = 0.5, st
     return at_once(config)
 
 
+def spin(config: dict[str, Any], *, seconds: float = 0.02, trial: Any) -> float:
+    """Compute for ``seconds`` of CPU +- 50 %."""
+    until = time.process_time() + seconds * (1 + 0.5 * random.Random(trial.seed).uniform(-1, 1))
+    while time.process_time() < until:
+        pass
+    return at_once(config)
+
+
 def at_once(config: dict[str, Any]) -> float:
     """A bowl whose place depends on the choice."""
     centre = {"a": 0.2, "b": 0.5, "c": 0.7}[config["kind"]]
     bowl: float = sum((config[f"x{i}"] - centre) ** 2 for i in range(1, 5))
     return bowl + 0.1 * (math.log10(config["rate"]) + 3) ** 2
+
+
+def launch(ranks: int = WORKERS + 1, launcher: Sequence[str] = MPIRUN) -> list[str]:
+    """The words before those of a program of ``ranks`` ranks."""
+    return [*launcher, "-n", str(ranks), sys.executable]
 
 
 @dataclass
@@ -71,13 +86,18 @@ class Run:
         return datetime.fromisoformat(self.of("open")[0]["utc"]).timestamp()
 
 
-def run(objective: str, *flags: str, look: Callable[[int], Any] | None = None, every: float = 0.5) -> Run:
+def run(
+    objective: str, *flags: str, look: Callable[[int], Any] | None = None, every: float = 0.5,
+    words: Sequence[str] | None = None, patience: float = PATIENCE,
+) -> Run:  # fmt: skip
     """Run a search under mpirun to its end.
 
     Args:
         objective: A function of this file.
         flags: Those of ``python -m mpibo.run``.
         look: Called with mpirun's process id every ``every`` seconds; what it gives is kept.
+        words: What ``launch`` gives; default eight ranks.
+        patience: Seconds that it may take.
 
     Raises:
         RuntimeError: The run failed; its last output.
@@ -89,14 +109,23 @@ def run(objective: str, *flags: str, look: Callable[[int], Any] | None = None, e
         stamps = folder / "stamps"
         stamps.mkdir()
         fixed = ["--fix", f"stamps={stamps}"] if objective == "nap" else []
-        command = [*LAUNCH, "-m", "mpibo.run", f"{HERE}:{objective}", "--out", str(folder / "run"), *fixed, *flags]
+        command = [
+            *(words or launch()),
+            "-m",
+            "mpibo.run",
+            f"{HERE}:{objective}",
+            "--out",
+            str(folder / "run"),
+            *fixed,
+            *flags,
+        ]
         seen: list[Any] = []
         with open(folder / "output", "wb") as output:
             before = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
             launched = time.time()
             process = subprocess.Popen(command, cwd=folder, env=OPEN_MPI | os.environ, stdin=subprocess.DEVNULL,
                                        stdout=output, stderr=subprocess.STDOUT)  # fmt: skip
-            code = wait(process, look, every, seen)
+            code = wait(process, look, every, seen, patience)
             gone = time.time()
             cpu = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - before
         if code:
@@ -106,22 +135,66 @@ def run(objective: str, *flags: str, look: Callable[[int], Any] | None = None, e
         return Run(launched, gone, cpu, read(folder / "run").events, times, seen)
 
 
-def wait(process: subprocess.Popen[Any], look: Callable[[int], Any] | None, every: float, seen: list[Any]) -> int:
+def wait(
+    process: subprocess.Popen[Any], look: Callable[[int], Any] | None, every: float, seen: list[Any],
+    patience: float = PATIENCE,
+) -> int:  # fmt: skip
     """Wait for mpirun's end, looking at its processes on the way."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     try:
         while time.monotonic() < deadline:
             with suppress(subprocess.TimeoutExpired):
-                return process.wait(every if look else PATIENCE)
+                return process.wait(every if look else patience)
             if look:
                 seen.append(look(process.pid))
-        raise RuntimeError(f"no end after {PATIENCE:.0f} s")
+        raise RuntimeError(f"no end after {patience:.0f} s")
     finally:
         if process.poll() is None:
             process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(20)
             process.kill()
+
+
+def busy(made: Run, workers: int = WORKERS) -> dict[str, float]:
+    """Where the workers' time went, from the journal.
+
+    Returns:
+        ``whole``: the busy share in percent, from the first start line to the last end; ``steady``: that between the
+        last worker's first objective and the last start line, while there was work for all; ``repeated``: configs
+        started twice; and milliseconds: ``begin``, mean from a worker's first start line to its objective's begin;
+        ``between``, ``p99``, ``longest``: from an evaluation of a worker to its next, median, 99th percentile, maximum.
+    """
+    starts = {event["id"]: event for event in made.of("start")}
+    ends = {event["id"]: event for event in made.of("end")}
+    if any(event["state"] != "DONE" for event in ends.values()) or len(ends) != len(starts):
+        raise RuntimeError("not every trial is DONE")
+    spans: dict[int, list[tuple[float, float]]] = defaultdict(list)  # of its trials, by worker
+    first: dict[int, float] = {}
+    for trial, event in starts.items():
+        end = ends[trial]
+        spans[event["worker"]].append((end["t"] - end["duration"], end["t"]))
+        first.setdefault(event["worker"], event["t"])
+    everything = [span for each in spans.values() for span in each]
+    begin, last = min(first.values()), max(b for _, b in everything)
+    loaded, fed = max(min(each)[0] for each in spans.values()), max(event["t"] for event in starts.values())
+    inside = sum(max(0.0, min(b, fed) - max(a, loaded)) for a, b in everything)
+    gaps = sorted(1e3 * (b[0] - a[1]) for each in spans.values() for a, b in itertools.pairwise(sorted(each)))
+    configs = [text(event["config"]) for event in starts.values()]
+    return {
+        "whole": 100 * sum(b - a for a, b in everything) / (workers * (last - begin)),
+        "steady": 100 * inside / (workers * (fed - loaded)) if fed > loaded else math.nan,
+        "repeated": len(configs) - len(set(configs)),
+        "begin": 1e3 * statistics.mean(min(spans[worker])[0] - t for worker, t in first.items()),
+        "between": statistics.median(gaps),
+        "p99": gaps[int(0.99 * len(gaps))],
+        "longest": gaps[-1],
+    }
+
+
+def text(config: dict[str, Any]) -> str:
+    """A config as text: equal for equal configs."""
+    return json.dumps(config, sort_keys=True)
 
 
 def ranks_and_children(launcher: int) -> dict[int, tuple[str, int]]:
@@ -169,55 +242,3 @@ def memory_of(launcher: int) -> list[tuple[str, int, dict[str, float]]]:
             role = {0: "manager"}.get(rank, "worker") if role == "rank" else role
             found.append((role, pid, {kind: size * 1024 / MB for kind, size in sizes.items()}))
     return found
-
-
-def bare(seconds: float) -> dict[str, float]:
-    """``started`` (seconds from launch to the first answer of a worker) and ``rate`` of ``bare_ranks``."""
-    launched = time.time()
-    done = subprocess.run([*LAUNCH, HERE, str(seconds)], env=OPEN_MPI | os.environ, stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, timeout=PATIENCE, check=True)  # fmt: skip
-    told = json.loads(done.stdout.splitlines()[-1])
-    return {"started": told["first"] - launched, "rate": told["rate"]}
-
-
-def bare_ranks(seconds: float) -> None:
-    """A manager that gives each idle rank the next message, for ``seconds``; nothing else. Run under mpirun."""
-    import mpi4py
-
-    mpi4py.rc.recv_mprobe = False
-    from mpi4py import MPI
-
-    comm, status = MPI.COMM_WORLD.Dup(), MPI.Status()
-    work, stop, buffer = bytes(150), b"", bytearray(150)
-
-    def receive() -> int:
-        """Wait with a sleep that grows from 1 us to 5 ms; gives the number of bytes."""
-        pause = 1e-6
-        while not comm.Iprobe(status=status):
-            time.sleep(pause)
-            pause = min(2 * pause, 5e-3)
-        size = status.Get_count(MPI.BYTE)
-        comm.Recv([buffer, size, MPI.BYTE], source=status.Get_source())
-        return int(size)
-
-    if comm.rank:
-        comm.Send([work, MPI.BYTE], dest=0)
-        while receive():
-            comm.Send([work, MPI.BYTE], dest=0)
-        return
-    trips, first, waiting = 0, 0.0, comm.size - 1
-    began = end = time.perf_counter()
-    while waiting:
-        receive()
-        if not trips:
-            first, began = time.time(), time.perf_counter()
-        trips += 1
-        if more := time.perf_counter() < began + seconds:
-            end = time.perf_counter()
-        waiting -= not more
-        comm.Send([work if more else stop, MPI.BYTE], dest=status.Get_source())
-    print(json.dumps({"first": first, "rate": (trips - comm.size + 1) / (end - began)}), flush=True)
-
-
-if __name__ == "__main__":
-    bare_ranks(float(sys.argv[1]))
