@@ -123,9 +123,9 @@ def minimize(function: Callable[..., Any], space: Any, **settings: Any) -> Resul
             Returns a number, or a dict with ``value`` and metrics, or None if it reported; where there are goals or
             limits a dict with their names.
         space: A ``Space``, a dict of parameters, or a ``ConfigurationSpace``.
-        **settings: ``max_trials walltime target maximize goals limits noise method budget start warm_start seed fix
-            trial_timeout attempts isolation memory_per_worker workers out progress`` as in ``mpibo run --help``;
-            ``method`` may be a strategy object.
+        **settings: ``max_trials walltime deadline target maximize goals limits noise method budget start warm_start
+            seed fix trial_timeout attempts isolation memory_per_worker workers cores_per_worker gpus_per_worker
+            ranks_per_worker out progress`` as in ``mpibo run --help``; ``method`` may be a strategy object.
             One of max_trials, walltime and target is required.
 
     Raises:

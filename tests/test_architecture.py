@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "mpibo"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-RECORDS = "goals trial outcome"
+RECORDS = "goals trial outcome strict"
 SPACE = "expression parameters notation space"
 CORE = f"{RECORDS} {SPACE} merit table"
 SEARCH = f"{CORE} models acquisition strategies schedules front recommend"
@@ -25,6 +25,7 @@ TOP = f"{SEARCH} search store settings objectives engine report api integrations
 MAY_IMPORT = {
     "__init__": TOP,
     "goals": "",
+    "strict": "",
     "trial": "goals",
     "outcome": "goals trial",
     "store": RECORDS,

@@ -474,3 +474,28 @@ def test_a_run_on_a_disk_that_fails_now_and_then(tmp_path: Path, monkeypatch: py
     assert again.why == "max_trials" and count > 70
     good, bad = (trials_of(read(tmp_path / name).events) for name in ("good", "bad"))
     assert [(t.config, t.value, t.state) for t in good] == [(t.config, t.value, t.state) for t in bad]
+
+
+def test_a_slow_disk_delays_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one sync takes its time lines are written as ever; they only count as synced later."""
+    release = threading.Event()
+    begun = threading.Event()
+    sync = os.fdatasync
+
+    def slow(descriptor: int) -> None:
+        begun.set()
+        assert release.wait(60)
+        sync(descriptor)
+
+    monkeypatch.setattr(journal.os, "fdatasync", slow)
+    run = Journal(tmp_path)
+    run.append(report(0))
+    run.write()
+    assert begun.wait(30)
+    for step in range(1, 500):
+        run.append(report(step))
+        run.write()
+    assert len(read(tmp_path).events) == 500 and run.synced == 0
+    release.set()
+    eventually(lambda: run.synced == 500)
+    run.close()

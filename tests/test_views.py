@@ -248,6 +248,28 @@ def drawn(progress: Progress, now: float, width: int = 80, height: int = 24) -> 
     return console.file.getvalue()
 
 
+def test_what_the_last_trials_cost_is_told() -> None:
+    """Three workers are idle for 30 of 40 s while one trial runs on: 56 % of the time of the four."""
+    events = [open_line(workers=4)]
+    events += [start(0.0, number, number + 1) for number in range(4)]
+    events += [end(10.0, number, 1.0, 10.0) for number in range(3)] + [end(40.0, 3, 1.0, 40.0), CLOSE | {"t": 40.0}]
+    progress = progress_of(events)
+    assert progress.straggling() == pytest.approx(3 * 30 / 160)
+    assert "56 % of their time went to waiting for the last trials" in "\n".join(summary(progress, 40.0, "runs/a", []))
+    even = progress_of([*events[:5], *(end(10.0, number, 1.0, 10.0) for number in range(4)), CLOSE | {"t": 10.0}])
+    assert even.straggling() == 0.0 and "waiting" not in "\n".join(summary(even, 10.0, "runs/a", []))
+
+
+def test_a_retired_worker_is_told_and_its_failures_are_none() -> None:
+    """A `retire` line takes the failures back; a trial that the end of the run cut off is no failure either."""
+    line = {"kind": "retire", "t": 9.0, "worker": 2, "host": "node1", "ids": [1], "why": "worker 2 on node1: sick"}
+    progress = progress_of([*RUN[:6], line])
+    assert progress.reasons == {} and progress.count(State.LOST) == 1 and progress.count(State.FAILED) == 0
+    assert "Retired  worker 2 on node1: sick" in summary(progress, 9.0, "runs/a", [])
+    cut = progress_of([*RUN[:4], {"kind": "lost", "t": 9.0, "id": 1, "why": "the run ended", "death": False}])
+    assert cut.failure is None
+
+
 def test_live_view_shows_the_run() -> None:
     text = drawn(progress_of(RUN), 14.0)
     for part in ("digits  random  seed 3", "3/8", "38 %", "14 s + 8.4 s left", "2 done   1 running   1 failed   1 lost",

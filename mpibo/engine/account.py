@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mpibo.engine import messages
@@ -91,7 +91,7 @@ class Account:
         self._interrupted = interrupted
         self._keep = keep
         self._wait = wait
-        self._recent = dict.fromkeys(map(_text, earlier.started))
+        self._recent = dict.fromkeys(map(_key, earlier.started))
 
     @property
     def elapsed(self) -> float:
@@ -156,13 +156,15 @@ class Account:
 
     def is_new(self, config: Config) -> bool:
         """Whether a config has not been started of late: an answer could not know what was started after its ask."""
-        return _text(config) not in self._recent
+        return _key(config) not in self._recent
 
     def _remember(self, config: Config) -> None:
-        self._recent[_text(config)] = None
+        self._recent[_key(config)] = None
         if len(self._recent) > RECENT:
             del self._recent[next(iter(self._recent))]
 
 
-def _text(config: Config) -> str:
-    return repr(sorted(config.items()))
+def _key(config: Config) -> Hashable:
+    """What tells one config from another; 1 is not True, though they are equal."""
+    items = sorted(config.items())
+    return tuple(items), tuple(type(value) for _, value in items)

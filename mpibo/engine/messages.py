@@ -21,11 +21,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from mpibo.outcome import MESSAGE_BYTES
+from mpibo.strict import encoder
 from mpibo.trial import Outcome, State, Trial
 
 Message = dict[str, Any]
 
-_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+_encode = encoder(",", ":")
 
 
 def pack(message: Mapping[str, Any]) -> bytes:

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from mpibo.store.atomic import sync_folder
+from mpibo.strict import encoder
 from mpibo.trial import Event, config_of
 
 VERSION = 1
@@ -38,7 +39,7 @@ BATCH = 1024  # lines that are decoded together
 _TAIL = b', "crc": "%08x"}\n'
 _TAIL_SIZE = len(_TAIL % 0)
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)  # of a file system that knows no sync
-_encode = json.JSONEncoder(allow_nan=False, ensure_ascii=True).encode
+_encode = encoder(", ", ": ")
 _decode = json.JSONDecoder().decode
 
 
