@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from mpibo.store import journal
+from mpibo.store.follower import Follower
 from mpibo.table import Trials
 from mpibo.trial import Event, Ledger, trials_of
 
@@ -147,7 +148,7 @@ def parts(work: Path) -> dict[str, float]:
     table = Trials(Space.from_json(events[0]["space"]))
     timed("Trials.apply", lambda: deque(map(table.apply, events), maxlen=0))
     timed("encode", lambda: table.X)
-    timed("Follower.read", lambda: journal.Follower(path).read())
+    timed("Follower.read", lambda: Follower(path).read())
     timed("trials_of", lambda: trials_of(events))
     return found
 

@@ -139,7 +139,8 @@ def transport(kind: str, seconds: float, tasks: int) -> None:
     """Our own: ``MPITransport`` on rank 0, and a rank's loop with its ``Line``; no child, no journal, no proposer."""
     import select
 
-    from mpibo.engine.mpi import ALERT_PAUSE, Line, MPITransport, join
+    from mpibo.engine.mpi import ALERT_PAUSE, join
+    from mpibo.engine.ranks import Line, MPITransport
     from mpibo.engine.signals import Signals
 
     world = join()

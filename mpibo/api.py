@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpibo.engine import launch, loading, mpi
 from mpibo.engine.environment import is_worker
+from mpibo.engine.job import Job
 from mpibo.goals import NO_BEST, Aims, aims_in
 from mpibo.report.notebook import NotebookLine, in_notebook
 from mpibo.settings import Settings, settings_from
@@ -199,7 +200,7 @@ def require_end(settings: Settings) -> None:
         raise ValueError("when is the search to end? give max_trials, walltime or target")
 
 
-def _job(function: Callable[..., Any], space: Any, settings: Settings, strategy: bytes | None) -> launch.Job:
+def _job(function: Callable[..., Any], space: Any, settings: Settings, strategy: bytes | None) -> Job:
     from mpibo.engine.probe import as_space
 
     if not callable(function):
@@ -213,4 +214,4 @@ def _job(function: Callable[..., Any], space: Any, settings: Settings, strategy:
     if description["kind"] == "pickle" and len(description["data"]) > loading.PICKLE_WARNING_BYTES:
         size = len(description["data"]) * 3 / 4 / 2**20
         log.warning("the objective's pickle is %.0f MB: load large data inside it (functools.cache), not outside", size)
-    return launch.Job(name, description, form, loading.source_hash(description, function), strategy, full.describe())
+    return Job(name, description, form, loading.source_hash(description, function), strategy, full.describe())

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mpibo.engine import launch, loading, mpi
+from mpibo.engine.job import Job
 from mpibo.engine.probe import Probe
 from mpibo.settings import FIELDS, TRIALS_OF_A_BUILT_IN, literal, load_toml, settings_from
 from mpibo.store.lock import Locked
@@ -128,7 +129,7 @@ def run(argv: Sequence[str], prog: str = "mpibo run") -> int:
         if not builtin:
             raise ValueError("when is the search to end? give --max-trials, --walltime or --target")
         settings = settings_from(settings.plain(), {"max_trials": TRIALS_OF_A_BUILT_IN})
-    job = launch.Job(name, description, found["space"], found["source"], None, found["text"])
+    job = Job(name, description, found["space"], found["source"], None, found["text"])
     finished = launch.run(job, settings, world)
     ended = finished.ended
     if ended.line:

@@ -12,7 +12,8 @@ from pathlib import Path
 from mpibo.engine import messages
 from mpibo.engine.environment import is_worker
 from mpibo.engine.hosted import Hosted
-from mpibo.engine.mpi import MPITransport, join
+from mpibo.engine.mpi import join
+from mpibo.engine.ranks import MPITransport
 from mpibo.engine.resources import seated
 from mpibo.engine.serving import serve
 from mpibo.trial import Trial

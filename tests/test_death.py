@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 import mpibo
-from mpibo.engine.mpi import MPITransport
+from mpibo.engine.ranks import MPITransport
 from mpibo.store.journal import read
 from mpibo.trial import State
 

@@ -19,7 +19,9 @@ from mpibo.engine.ends import Ended
 from mpibo.engine.keeper import Keeper
 from mpibo.engine.proposer import answer_of
 from mpibo.store import atomic, journal
-from mpibo.store.journal import Damaged, Follower, Journal, line_of, read
+from mpibo.store import follower as following
+from mpibo.store.follower import Follower
+from mpibo.store.journal import Damaged, Journal, line_of, read
 from mpibo.store.lock import Lock
 from mpibo.trial import Event, Ledger, trials_of
 
@@ -283,7 +285,7 @@ def test_the_journal_of_another_manager_is_left_alone(tmp_path: Path, disk: Disk
 
 def test_a_follower_gives_what_it_read_before_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A damaged line, and a disk that goes away between two pieces: first the good lines, then the error."""
-    monkeypatch.setattr(journal, "CHUNK", 256)
+    monkeypatch.setattr(following, "CHUNK", 256)
     lines = [line_of(report(step), step, 0) for step in range(1, 9)]
     (tmp_path / "journal.jsonl").write_bytes(b"".join(lines) + line_of(report(11), 11, 0))
     follower = Follower(tmp_path)
@@ -302,7 +304,7 @@ def test_a_follower_gives_what_it_read_before_an_error(tmp_path: Path, monkeypat
         return made(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(journal, "open", opens, raising=False)
+        patch.setattr(following, "open", opens, raising=False)
         first = follower.read()
         with pytest.raises(OSError, match="Stale"):
             follower.read()
@@ -312,7 +314,7 @@ def test_a_follower_gives_what_it_read_before_an_error(tmp_path: Path, monkeypat
 @pytest.mark.parametrize("chunk", [10, 97, 300, 1 << 22])
 def test_a_follower_reads_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     """Lines longer than a piece too; and no further than it is told."""
-    monkeypatch.setattr(journal, "CHUNK", chunk)
+    monkeypatch.setattr(following, "CHUNK", chunk)
     lines = [line_of(report(step) | {"text": "x" * (50 * step)}, step, 0) for step in range(1, 8)]
     (tmp_path / "journal.jsonl").write_bytes(b"".join(lines)[:-3])
     follower = Follower(tmp_path)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpibo.store.journal import Damaged, Follower, Journal, event_of, line_of, parse, read
+from mpibo.store.follower import Follower
+from mpibo.store.journal import Damaged, Journal, event_of, line_of, parse, read
 
 EVENTS = [
     {"kind": "start", "id": 0, "config": {"lr": 0.1, "layers": 2, "shape": (1, 2.0), "on": True, "name": None}},

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mpibo.store import journal
+from mpibo.store.follower import Follower
 from mpibo.store.lock import SILENCE, Holder, Lock, Locked, start_time
 from mpibo.trial import Event
 
@@ -192,7 +192,7 @@ def test_a_second_start_is_refused_and_a_third_takes_over(tmp_path: Path) -> Non
         )  # fmt: skip
 
     def events(kind: str) -> list[Event]:
-        return [event for event in journal.Follower(out).read() if event["kind"] == kind]
+        return [event for event in Follower(out).read() if event["kind"] == kind]
 
     def eventually(claim: Callable[[], bool]) -> None:
         until = time.monotonic() + 60

@@ -7,15 +7,13 @@ import logging
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mpibo.engine.job import Job
 from mpibo.goals import aims_in
 from mpibo.settings import Settings
 from mpibo.store.journal import NAME
 from mpibo.trial import Event, Ledger
-
-if TYPE_CHECKING:
-    from mpibo.engine.launch import Job
 
 log = logging.getLogger("mpibo")
 

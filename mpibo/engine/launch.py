@@ -27,9 +27,11 @@ from mpibo.engine.ends import LEASE, TAKEN, Ended, Limits
 from mpibo.engine.environment import child_environment, fair_threads, scheduler_job
 from mpibo.engine.folder import check_limits, check_same, open_folder, settings_toml
 from mpibo.engine.hosted import Hosted
+from mpibo.engine.job import Job
 from mpibo.engine.keeper import Keeper
 from mpibo.engine.manager import Manager
 from mpibo.engine.proposer import Proposer
+from mpibo.engine.ranks import MPITransport
 from mpibo.engine.resources import for_rank_zero, local_setups, per_rank, seated
 from mpibo.engine.signals import Signals
 from mpibo.engine.transport import Local, Transport
@@ -43,27 +45,6 @@ from mpibo.trial import Event
 log = logging.getLogger("mpibo")
 
 VIEWS_PATIENCE = 60.0  # seconds that the last views may take
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is to be searched: an objective as a child loads it, and its space.
-
-    Attributes:
-        name: For the run folder and for people.
-        objective: Its description (engine/loading.py).
-        space: JSON form.
-        source: Hash of the objective's source, where it has one.
-        strategy: A pickled strategy object in place of ``settings.method``.
-        text: The space in words.
-    """
-
-    name: str
-    objective: Mapping[str, Any]
-    space: Mapping[str, Any]
-    source: str | None = None
-    strategy: bytes | None = None
-    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -192,7 +173,7 @@ def _local_workers(settings: Settings, asked: Mapping[str, Any]) -> int:
 def _transport(world: mpi.World | None, setup: Mapping[str, Any], workers: int, hosts: bool) -> Transport:
     if world is None:
         return Local(workers, local_setups(workers, setup))
-    ranks = mpi.MPITransport(world, setup)
+    ranks = MPITransport(world, setup)
     if not hosts:
         return ranks
     log.info("rank 0 hosts a worker: its node has as many ranks as GPUs")

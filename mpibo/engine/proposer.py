@@ -21,7 +21,8 @@ from typing import Any
 from mpibo.engine.children import Child, settle_in
 from mpibo.engine.environment import THREADS, child_environment
 from mpibo.engine.sandbox import Pipe, one_line, parse, told
-from mpibo.store.journal import Follower, dumps
+from mpibo.store.follower import Follower
+from mpibo.store.journal import dumps
 from mpibo.trial import Event, Proposal, config_of
 
 LATE = 10.0  # seconds that written lines may take to be seen here

@@ -21,6 +21,7 @@ from mpibo.report import terminal
 from mpibo.report.plain import Plain
 from mpibo.report.progress import Progress
 from mpibo.store import atomic, journal
+from mpibo.store.follower import Follower
 from mpibo.trial import Event, Trial
 
 POLL = 0.2  # seconds between two looks at the journal
@@ -166,7 +167,7 @@ class Screen:
 def follow(folder: Path, screen: Screen, pid: int, ended: Callable[[float], bool]) -> None:
     """Make all views until the run of manager ``pid`` has closed, or ``ended(seconds)`` says that it is gone."""
     record = Record()
-    follower = journal.Follower(folder / journal.NAME)
+    follower = Follower(folder / journal.NAME)
     exports = [Export(folder / "results.csv"), Export(folder / "results.h5")]
     began: float | None = None
     over = False

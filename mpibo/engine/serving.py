@@ -15,7 +15,8 @@ from mpibo.engine.children import Child
 from mpibo.engine.following import Member
 from mpibo.engine.leading import Group
 from mpibo.engine.messages import Message
-from mpibo.engine.mpi import ALERT_PAUSE, GONE, LONGEST_PAUSE, BrokenLaunch, Line, World, join
+from mpibo.engine.mpi import ALERT_PAUSE, GONE, LONGEST_PAUSE, BrokenLaunch, World, join
+from mpibo.engine.ranks import Line
 from mpibo.engine.resources import seated, settle
 from mpibo.engine.signals import Signals
 from mpibo.engine.worker import Worker, new_child

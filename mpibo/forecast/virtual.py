@@ -36,7 +36,7 @@ class Charges:
 
     Attributes:
         message: CPU seconds of rank 0 that the transport takes to send or to receive a message. The default is half
-            of what one sent and one received took in ``mpi.Line`` between two processes of a busy 2-core node (MPICH,
+            of what one sent and one received took in ``ranks.Line`` between two processes of a busy 2-core node (MPICH,
             about 150 bytes, polling included).
         latency: Seconds from the manager to the objective, and back.
         manager: CPU seconds of the manager per message besides the transport's; None: what it takes here.

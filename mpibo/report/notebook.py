@@ -11,7 +11,7 @@ from pathlib import Path
 from mpibo.report import words
 from mpibo.report.plain import troubles
 from mpibo.report.progress import Progress
-from mpibo.store.journal import Follower
+from mpibo.store.follower import Follower
 
 EVERY = 0.5  # seconds
 

@@ -34,7 +34,6 @@ from mpibo.trial import Event, config_of
 VERSION = 1
 NAME = "journal.jsonl"
 TORN = "journal.torn"
-CHUNK = 1 << 22  # bytes that a follower takes at a time
 BATCH = 1024  # lines that are decoded together
 _TAIL = b', "crc": "%08x"}\n'
 _TAIL_SIZE = len(_TAIL % 0)
@@ -81,7 +80,7 @@ def _decoded(lines: list[bytes]) -> list[Event]:
     return events
 
 
-def _good(lines: list[bytes], number: int) -> list[Event]:
+def events_of(lines: list[bytes], number: int) -> list[Event]:
     """The events of the good lines that ``lines`` begins with, numbered from ``number`` without a gap."""
     events: list[Event] = []
     whole = next((i for i, line in enumerate(lines) if not _is_whole(line)), len(lines))
@@ -101,7 +100,7 @@ def parse(data: bytes, where: object = NAME) -> Contents:
         Damaged: A bad line lies before one that is known to be synced, or lines are missing.
     """
     lines = data.splitlines(keepends=True)
-    good = _good(lines, 1)
+    good = events_of(lines, 1)
     size = sum(map(len, lines[: len(good)]))
     number = len(good) + 1
     for line in lines[len(good) :]:  # what the lines behind a bad one know of it, also behind a newline that was lost
@@ -358,72 +357,6 @@ def _sync(file: int) -> None:
 
 def _told(error: OSError) -> str:
     return error.strerror or str(error)
-
-
-class Follower:
-    """Read a journal while it grows.
-
-    ``read`` gives the good events that have become whole since the last call. A file that was made anew (a restart)
-    goes on where it was: the good lines are the same. After an error of the disk the next call goes on, too.
-    """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        path = Path(path)
-        self.path = path / NAME if path.is_dir() else path
-        self.offset = 0
-        self.number = 0
-
-    def read(self, until: int | None = None) -> list[Event]:
-        """The new events; with ``until`` only those in the file's first ``until`` bytes.
-
-        Raises:
-            OSError: The file can't be read; one that is not there (yet) has no events.
-            Damaged: The next good line has another number than it should; those before it were given before.
-        """
-        events: list[Event] = []
-        try:
-            events.extend(self.events(until))
-        except (OSError, Damaged):
-            if not events:
-                raise
-        return events
-
-    def events(self, until: int | None = None) -> Iterator[Event]:
-        """The same one by one, in bounded memory; an error comes behind the events that were read before it."""
-        size = CHUNK
-        while True:
-            data = self._bytes(size if until is None else min(size, until - self.offset))
-            before = self.offset
-            yield from self._taken(data)
-            behind = data[self.offset - before :]
-            if b"\n" in behind:
-                self._check(behind)
-                return  # a bad line: it may become good, or end here
-            if len(data) < size:
-                return
-            if self.offset == before:
-                size *= 2  # a line that is longer than a piece
-
-    def _bytes(self, size: int) -> bytes:
-        try:
-            with open(self.path, "rb") as file:
-                file.seek(self.offset)
-                return file.read(max(0, size))
-        except FileNotFoundError:
-            return b""
-
-    def _taken(self, data: bytes) -> list[Event]:
-        """The events of the good lines that ``data`` begins with; they count as read."""
-        lines = data.splitlines(keepends=True)
-        events = _good(lines, self.number + 1)
-        self.number += len(events)
-        self.offset += sum(map(len, lines[: len(events)]))
-        return events
-
-    def _check(self, data: bytes) -> None:
-        event = event_of(data[: data.index(b"\n") + 1])
-        if event is not None:
-            raise Damaged(f"{self.path}: expected line {self.number + 1}, got line {event['n']}")
 
 
 def dumps(value: Any) -> bytes:
