@@ -179,6 +179,7 @@ class Ledger:
         added: Rows that were not evaluated here.
         next_id: Id of the next row.
         ended: Number of rows that have ended.
+        valued: Whether a row was evaluated here and has a value (DONE, or STOPPED after a report).
         deaths: Workers' deaths under a config, by the id of its first attempt.
         failed: The latest FAILED trials, by id: those that a ``retire`` line may turn into LOST ones.
     """
@@ -197,6 +198,7 @@ class Ledger:
         self.added = 0
         self.next_id = 0
         self.ended = 0
+        self.valued = False
         self.deaths: Counter[int] = Counter()
         self.failed: dict[int, Trial] = {}
         self._elsewhere: set[int] = set()  # FAILED trials that were tried once more
@@ -302,6 +304,8 @@ class Ledger:
                 self._roots.pop(oldest, None)
         else:
             self._roots.pop(ended.id, None)
+        if state is State.DONE or (state is State.STOPPED and ended.value is not None):
+            self.valued = True
         if state is State.DONE:
             self._place(ended)
         return ended

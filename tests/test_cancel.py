@@ -64,7 +64,8 @@ def objective(do, trial):
         sys.exit(143)
     if do in ("SIGKILL", "SIGTERM", "SIGINT", "SIGUSR1"):
         os.kill(os.getpid(), getattr(signal, do))
-        time.sleep(900)
+        time.sleep(0.1 if do == "SIGUSR1" else 900)
+        return 0.5
     if do == "returns":
         return 0.5
     if do == "device":
@@ -335,7 +336,14 @@ def test_who_can_not_hear_is_killed_at_the_limit(desk, tmp_path, kind):
 # --- signals --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("do", ["SIGTERM", "SIGINT", "SIGUSR1"])
+def test_a_warning_of_the_scheduler_alone_ends_no_trial(desk):
+    """SIGUSR1 reaches the child too, and means nothing to it: the manager tells it what is to come."""
+    desk = desk()
+    desk.run("SIGUSR1")
+    assert desk.outcome().state is State.DONE
+
+
+@pytest.mark.parametrize("do", ["SIGTERM", "SIGINT"])
 def test_a_signal_of_the_scheduler_loses_the_trial(desk, do):
     desk = desk()
     desk.run(do)

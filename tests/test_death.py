@@ -53,12 +53,12 @@ def folder(tmp_path):
         os.kill(process, signal.SIGKILL)
 
 
-def start(folder, *command, ranks=4):
+def start(folder, *command, ranks=4, launcher=LAUNCHER):
     """Start a program under mpibo-mpirun."""
     (folder / "train.py").write_text(OBJECTIVE)
     environment = os.environ | {"MPIBO_LEASE": str(LEASE), "MPIBO_MANAGER_LEASE": str(2 * LEASE)}
     return subprocess.Popen(
-        [LAUNCHER, "-n", str(ranks), sys.executable, *map(str, command)], cwd=folder, env=environment,
+        [launcher, "-n", str(ranks), sys.executable, *map(str, command)], cwd=folder, env=environment,
         stdout=open(folder / "stdout", "w"), stderr=open(folder / "stderr", "w"),
     )  # fmt: skip
 
@@ -271,3 +271,22 @@ def test_the_launcher_knows_where_the_program_begins(tmp_path, version, argument
 def test_the_launcher_says_in_a_line_what_is_missing(tmp_path, arguments, said):
     shown, notice, code = launched(tmp_path, None, arguments)
     assert (shown, code, len(notice)) == ("", 2, 1) and said in notice[0]
+
+
+@pytest.mark.mpi
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [MPIRUN, LAUNCHER], ids=["mpirun", "mpibo-mpirun"])
+def test_a_warning_of_the_scheduler_ends_the_run_in_order(folder, launcher):
+    """SIGUSR1, and trials that hear nothing and take longer than the grace: the journal is closed, the code is 75."""
+    command = ["-m", "mpibo.run", "synthetic:sleep", "--fix", "seconds=90", "--max-trials", "9", "--out", "run"]
+    run = start(folder, *command, ranks=3, launcher=launcher)
+    path = folder / "run" / "journal.jsonl"
+    wait_for(lambda: path.exists() and path.read_text().count('"kind": "start"') == 2, folder)
+    run.send_signal(signal.SIGUSR1)
+    assert run.wait(60) == 75, told(folder)
+    *_, close = read(folder / "run").events
+    assert close["kind"] == "close" and close["why"] == "SIGUSR1"
+    lost = [event for event in read(folder / "run").events if event["kind"] == "lost"]
+    assert len(lost) == 2 and not any(event["death"] for event in lost)
+    wait_for(lambda: not processes(folder), folder)
+    assert json.loads((folder / "run" / "status.json").read_text())["exit_code"] == 75

@@ -1,12 +1,16 @@
 """How a run ends in time: deadlines, signals, time limits, stragglers; in virtual time."""
 
+import signal
 from datetime import UTC, datetime
 
 import pytest
 from simulation import simulate, value
 
 from mpibo.engine.deadline import seconds_left
-from mpibo.engine.ends import Deadline
+from mpibo.engine.ends import GRACES, Deadline
+from mpibo.engine.manager import ANSWER
+from mpibo.engine.signals import GRACE, Signals
+from mpibo.engine.transport import Flaky
 from mpibo.settings import date
 from mpibo.store.journal import read
 from mpibo.trial import State, trials_of
@@ -206,3 +210,60 @@ def test_a_deadline_is_a_date_or_a_time_from_now():
     for wrong in ("2026-01-30T10:00Z", "soon", "2026-13-01", -5):
         with pytest.raises(ValueError, match=r"passed|expected"):
             date(wrong, now)
+
+
+def test_an_allocation_in_which_nothing_can_end_is_not_asked_for_again(tmp_path):
+    """The median is known to be longer than the whole allocation: code 1 and a line, else it would requeue for ever."""
+    simulate(tmp_path, workers=2, max_trials=8, duration=constant(40.0))
+    _, ended, _ = simulate(tmp_path, workers=2, max_trials=20, duration=constant(40.0), deadline=30.0)
+    assert (ended.why, ended.exit_code) == ("deadline", 1) and "the median takes 40" in ended.line
+    assert len(rows(tmp_path)) == 8
+
+
+class Loading(Flaky):
+    """Workers with fresh children: an objective is loaded for 10 s, and evaluated in a tenth of a second."""
+
+    def send(self, worker, message):
+        if message["kind"] == "run":
+            self._inner._at(0.01, worker, {"kind": "loading", "id": message["id"]})
+            self._inner._at(10.0, worker, {"kind": "began", "id": message["id"]})
+        super().send(worker, message)
+
+    def receive(self, until):
+        arrived = super().receive(until)
+        if arrived and arrived[1]["kind"] == "finished":
+            arrived[1]["outcome"]["duration"] = 0.1
+        return arrived
+
+
+@pytest.mark.parametrize("more", [{"multiple": 3.0}, {}])
+def test_loading_is_no_part_of_a_trials_time(tmp_path, more):
+    """Neither `3x` nor the end of the run takes a trial that is still loading for a straggler."""
+    _, ended, _ = simulate(
+        tmp_path, workers=40, max_trials=121, duration=lambda run, rng: 10.1 + 0.01 * rng.random(), wrap=Loading, **more
+    )
+    assert ended.why == "max_trials" and {trial.state for trial in rows(tmp_path)} == {State.DONE}
+
+
+def test_loading_counts_towards_the_deadline(tmp_path):
+    """A trial takes 10 s from its start line to its end, whatever the evaluation itself takes."""
+    _, ended, _ = simulate(
+        tmp_path, workers=4, max_trials=900, duration=lambda run, rng: 10.1, wrap=Loading, deadline=100.0
+    )
+    assert ended.why == "deadline" and {trial.state for trial in rows(tmp_path)} == {State.DONE}
+
+
+def test_the_most_urgent_signal_counts():
+    """Ctrl-C after the scheduler's warning ends the run at once; a rank still leaves when nobody follows up."""
+    with Signals(impatient=True) as noted:
+        for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+            signal.raise_signal(number)
+        assert noted.ended() == "SIGINT" and not noted.overdue()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        noted.since -= 2 * GRACE
+        assert noted.overdue()
+
+
+def test_a_rank_waits_longer_for_the_manager_than_the_manager_for_trials():
+    assert max(GRACES.values()) + ANSWER + 5.0 < GRACE

@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 
+import pytest
 from simulation import SPACE, simulate, value
 
 from mpibo.engine.health import ROW, Health
@@ -134,9 +135,115 @@ def test_an_orphaned_outcome_is_taken_in(tmp_path):
     outcome = Outcome(State.DONE, value(held.config), duration=3.0)
     from mpibo.engine import messages
 
-    orphans = {held.id: messages.finished(held.id, outcome), 10**6: messages.finished(10**6, outcome)}
+    wrong = running[2]  # of another run in this folder
+    orphans = {
+        held.id: messages.finished(held.id, outcome) | {"config": held.config},
+        wrong.id: messages.finished(wrong.id, outcome) | {"config": held.config},
+        10**6: messages.finished(10**6, outcome) | {"config": {}},
+    }
     simulate(tmp_path, max_trials=40, orphans=orphans)
     found = rows(tmp_path)
     assert found[held.id].state is State.DONE and found[held.id].value == value(held.config)
     assert not [trial for trial in found if trial.retry_of == held.id]
+    assert found[wrong.id].state is State.LOST and [trial for trial in found if trial.retry_of == wrong.id]
     assert sum(trial.state is State.DONE for trial in found) == 40
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_suspect_is_no_judge(tmp_path, seed):
+    """Two sick workers of eight do not clear each other: no healthy config stays FAILED."""
+    duration = lambda run, rng: rng.uniform(1, 2)  # noqa: E731
+    manager, _, _ = simulate(
+        tmp_path, workers=8, max_trials=200, duration=duration, wrap=lambda t: Sick(t, {3, 6}), seed=seed
+    )
+    assert {line["worker"] for line in lines(tmp_path, "retire")} == {3, 6}
+    assert manager.ledger.counts[State.FAILED] == 0 and manager.ledger.counts[State.DONE] == 200
+
+
+class Stalled(Flaky):
+    """The network is away for a while; the workers' trials are long, and they beat."""
+
+    def __init__(self, inner, begin, end):
+        super().__init__(inner)
+        self.begin, self.end, self.told = begin, end, []
+
+    def send(self, worker, message):
+        self.told.append((worker, message))
+        super().send(worker, message)
+
+    def receive(self, until):
+        if self.begin <= self.now() < self.end:
+            self._inner._now = min(until, self.end)
+            return None
+        return super().receive(until)
+
+
+def test_a_stall_of_the_network_ends_no_run(tmp_path):
+    """All workers are silent for longer than a lease: their trials are LOST, and the run goes on when they are back."""
+    _, ended, _ = simulate(
+        tmp_path, workers=8, max_trials=24, lease=60.0, duration=lambda run, rng: 50.0,
+        wrap=lambda t: Stalled(t, 60.0, 135.0),
+    )  # fmt: skip
+    assert ended.why == "max_trials"
+    found = rows(tmp_path)
+    assert sum(trial.state is State.DONE for trial in found) == 24
+    assert sum(trial.state is State.LOST for trial in found) == 8
+
+
+def test_without_any_word_for_long_the_run_ends(tmp_path):
+    """Ten leases of silence: nobody is left."""
+    _, ended, _ = simulate(
+        tmp_path, workers=4, max_trials=24, lease=60.0, duration=lambda run, rng: 50.0,
+        wrap=lambda t: Stalled(t, 60.0, 1e9),
+    )  # fmt: skip
+    assert (ended.why, ended.exit_code) == ("no workers", 1)
+
+
+class Mute(Flaky):
+    """Workers that never come up."""
+
+    def receive(self, until):
+        arrived = self._inner.receive(until)
+        return None if arrived and arrived[0] in (2, 3) else arrived
+
+
+def test_workers_that_never_come_up_are_given_up(tmp_path):
+    """Two ranks died while MPI started: the others do it all, and nobody waits for ever."""
+    manager, ended, _ = simulate(tmp_path, workers=3, max_trials=900, wrap=Mute)
+    assert ended.why == "max_trials" and manager.gone == {2, 3}
+
+
+class Dies(Flaky):
+    """A worker whose rank is dead for sure, though a member of its group still speaks."""
+
+    said = False
+
+    def receive(self, until):
+        if self.now() > 5.0 and not self.said:
+            self.said = True
+            return 2, {"kind": "gone", "why": "rank 3 has died (ULFM)"}
+        return super().receive(until)
+
+
+def test_the_dead_get_nothing_more(tmp_path):
+    _, ended, _ = simulate(tmp_path, workers=4, max_trials=80, wrap=Dies)
+    assert ended.why == "max_trials"
+    assert not [trial for trial in rows(tmp_path) if trial.worker == 2 and trial.started > 5.1]
+
+
+class Forgetful(Flaky):
+    """A worker that can't load the objective for a while: its file system is away."""
+
+    def receive(self, until):
+        arrived = self._inner.receive(until)
+        if arrived and arrived[1]["kind"] == "finished" and 10.0 < self.now() < 14.0:
+            return arrived[0], {"kind": "broken", "line": "FileNotFoundError: train.py", "error": "..."}
+        return arrived
+
+
+def test_a_file_system_that_is_away_for_a_while_breaks_nobody_for_good(tmp_path):
+    _, ended, _ = simulate(tmp_path, workers=4, max_trials=80, wrap=Forgetful, attempts=8)
+    assert ended.why == "max_trials"
+    found = rows(tmp_path)
+    assert sum(trial.state is State.DONE for trial in found) == 80
+    assert {trial.worker for trial in found if trial.started > 21} == {1, 2, 3, 4}

@@ -85,7 +85,7 @@ def test_a_worker_leaves_what_the_manager_may_not_have(hired, tmp_path):
     wait(worker, lambda: not worker.busy)
     worker.abandon()
     assert worker.done and worker._child is None
-    assert orphans.take(tmp_path) == {0: sent[-1]} and messages.outcome(sent[-1]).value == 8.0
+    assert orphans.take(tmp_path) == {0: sent[-1] | {"config": {"x": 4.0}}} and messages.outcome(sent[-1]).value == 8.0
 
 
 def test_an_answer_that_is_just_coming_is_left_too(hired, tmp_path):

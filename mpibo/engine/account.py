@@ -12,7 +12,7 @@ from mpibo.engine import messages
 from mpibo.engine.messages import Message
 from mpibo.goals import Aims
 from mpibo.store.journal import Journal
-from mpibo.trial import Config, Event, Ledger, State, Trial, end_event
+from mpibo.trial import Config, Event, Ledger, State, Trial, config_of, end_event
 
 log = logging.getLogger("mpibo")
 
@@ -87,7 +87,6 @@ class Account:
     ) -> None:  # fmt: skip
         self.journal = journal
         self.ledger = earlier.ledger
-        self.earlier = earlier
         self._interrupted = interrupted
         self._keep = keep
         self._wait = wait
@@ -146,12 +145,16 @@ class Account:
         rows = [event | {"id": number} for number, event in enumerate(prior, start=self.ledger.next_id)]
         self.commit({"kind": "open", **opening}, *rows)
         running = self.ledger.running
-        found = {number: messages.outcome(orphans[number]) for number in running if number in orphans}
+        found = {}
+        for number in running.keys() & orphans.keys():
+            if config_of(orphans[number].get("config", {})) == running[number].config:
+                found[number] = messages.outcome(orphans[number])
+            else:
+                log.warning("an outcome in %s is of another trial %d than ours", self.journal.path.parent, number)
         ends = [end_event(number, outcome) for number, outcome in found.items() if outcome.state is not State.LOST]
         if ends:
             log.info("%d results of workers that had lost their manager are taken in", len(ends))
-        done = [trial.duration for trial in self.commit(*ends) if trial.state is State.DONE]
-        self.earlier.durations += [duration for duration in done if duration is not None]
+        self.commit(*ends)
         self.commit(*[{"kind": "lost", "id": each, "why": "the run ended", "death": False} for each in running])
 
     def is_new(self, config: Config) -> bool:
@@ -167,4 +170,5 @@ class Account:
 def _key(config: Config) -> Hashable:
     """What tells one config from another; 1 is not True, though they are equal."""
     items = sorted(config.items())
-    return tuple(items), tuple(type(value) for _, value in items)
+    plain = (repr(value) if isinstance(value, tuple) else type(value) for _, value in items)
+    return tuple(items), tuple(plain)

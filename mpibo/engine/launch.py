@@ -113,19 +113,16 @@ def run(
         if fresh:
             log.info("run folder %s", folder)
 
-        limits = limits_of(settings)
         setup = _worker_setup(job, settings, folder, token, fair_threads(world.sharing if world else workers))
         transport = _transport(world, setup, workers, hosts)
         stack.enter_context(transport)
+        limits = limits_of(settings)
         keeper = Keeper(lock, folder, journal)
         kept = orphans.take(folder, log.warning)
         manager = Manager(
             limits, transport, Introduced(proposer, first), journal, _opening(job, begun, workers),
             signals.ended, keeper, prior=() if journal.events else begun.results, orphans=kept, earlier=earlier,
         )  # fmt: skip
-        if kept:
-            journal.sync()  # what is deleted can't be had again
-            orphans.clear(folder, kept)
         keeper.manager = manager
         keeper.write(None)
         stack.callback(write_last_views := Views(folder, settings.progress, beside))
@@ -140,6 +137,7 @@ def run(
             if ended.why != TAKEN:
                 with suppress(OSError):  # a disk that is full; what was written is what counts
                     journal.sync()
+                    orphans.clear(folder, kept)  # now that their lines can't be lost any more
                     keeper.write(ended)  # before the views: a launcher that was told to end may leave us a second
                     token.unlink(missing_ok=True)
                 write_last_views()

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from mpibo.engine import messages
 from mpibo.engine.account import Account, Blocked, Earlier, take_in
@@ -17,7 +18,7 @@ from mpibo.engine.failing import Failing
 from mpibo.engine.health import Health, Suspect
 from mpibo.engine.messages import Message
 from mpibo.engine.overtime import Overtime
-from mpibo.engine.roster import Roster
+from mpibo.engine.roster import START, Roster
 from mpibo.engine.transport import Transport
 from mpibo.store.journal import Journal
 from mpibo.trial import Event, Outcome, State, Trial, end_event, start_event, trial_of
@@ -26,6 +27,8 @@ log = logging.getLogger("mpibo")
 
 TICK = 0.1  # seconds between looks at signals, limits and leases
 BATCH = 32  # messages taken in, and trials handed out, before the other is looked at: nobody waits for a burst to end
+BREAKS = 3  # loads in a row that may fail where the worker had evaluated before,
+REST = 5.0  # seconds after the first of them, twice as many after the second
 ANSWER = 2.0  # seconds after a grace in which the workers' answers may come
 
 
@@ -68,7 +71,8 @@ class Manager:
         self._interrupted = interrupted
         self._keep = keep
         self._tick = tick
-        self._roster = Roster(workers)
+        self._roster = Roster(workers, transport.now())
+        self._resting: list[tuple[float, int]] = []  # workers that could not load the objective just now, until when
         self._failing = Failing(max(10, 2 * workers))
         self._health = Health()
         self._suspects: deque[Suspect] = deque()  # whose last config is to be tried elsewhere
@@ -76,6 +80,7 @@ class Manager:
         self._untold: list[str] = []
         self._told: set[str] = set()
         self._end: Ended | None = None
+        self._ended = 0  # trials of this start
         self._until = math.inf  # when the end comes that running trials have been told of
         self._heeded: str | None = None  # the signal that was heeded last
         self._more = False  # the last batch of starts was full
@@ -83,12 +88,10 @@ class Manager:
         self._looked = transport.now()
         self._ticked = -math.inf
         self._deadline = None if limits.deadline is None else Deadline.after(limits.deadline, transport.now())
-        self._account.open(opening, prior, orphans or {})
+        self._open = partial(self._account.open, opening, prior, orphans or {})
         self._asking = Asking(proposer, self._account, workers, earlier.asks, earlier.model)
         self._supply = self._asking.supply
-        self._supply.resumed(self.ledger.ended, earlier.durations)
-        if self.ledger.ended > self.ledger.added:
-            self._failing.relieve()
+        self._durations = earlier.durations
 
     @property
     def gone(self) -> set[int]:
@@ -100,6 +103,7 @@ class Manager:
     def run(self) -> Ended:
         """Serve until the run has ended; then close the journal's account and tell the workers to quit."""
         try:
+            self._begin()
             ended = self._loop()
             self._close(ended)
         except Blocked as error:
@@ -109,6 +113,14 @@ class Manager:
         for worker in self._transport.workers:
             self._transport.send(worker, {"kind": "quit"})
         return ended
+
+    def _begin(self) -> None:
+        """The ``open`` line, and what is known from before."""
+        self._open()
+        self._supply.resumed(self.ledger.ended, self._durations)
+        self._durations = []
+        if self.ledger.ended > self.ledger.added:
+            self._failing.relieve()
 
     def _loop(self) -> Ended:
         transport, proposer = self._transport, self._asking.proposer
@@ -140,6 +152,7 @@ class Manager:
                 return Ended(TAKEN, 1, reason)
             if self._drained:
                 self._judge_leases(now)
+            self._wake(now)
             self._judge_times(now)
         if (ended := self._end or self._asking.ended) is not None:
             return ended
@@ -149,7 +162,7 @@ class Manager:
 
     def _limit_reached(self, now: float) -> Ended | None:
         limits, ledger = self.limits, self.ledger
-        code = 0 if ledger.counts[State.DONE] else 1
+        code = 0 if ledger.valued else 1
         best = ledger.best.value if ledger.best else None
         if limits.target is not None and best is not None and not ledger.better(limits.target, best):
             return Ended("target", 0)
@@ -160,13 +173,27 @@ class Manager:
         if self._deadline and self._deadline.is_near(now):
             self._wind_down(Ended("deadline", REQUEUE), max(0.0, self._deadline.last_end - now))
         elif not ledger.running and not self._may_start(now):
-            return Ended("deadline", REQUEUE)
-        workers = self._roster.workers
-        if len(self._roster.broken) == workers:
-            return Ended("error", 2, *next(iter(self._roster.broken.values())))
-        if self._roster.unfit >= workers:
-            return Ended("no workers", 1, "every worker is gone; start again with the same --out to go on")
+            return self._too_short()
+        broken = self._roster.broken
+        if len(broken) == self._roster.workers:
+            return Ended("error", 2, *next(iter(broken.values())))
+        if self._roster.is_lost(now, limits.lease):
+            told = f" ({next(iter(broken.values()))[0]})" if broken else ""
+            return Ended("no workers", 1, f"every worker is gone{told}; start again with the same --out to go on")
         return None
+
+    def _too_short(self) -> Ended:
+        """Nothing that could end before the deadline is left; where nothing ever could, a new start would not help."""
+        typical, left = self._lasting or 0.0, self.limits.deadline or 0.0
+        if self._ended or typical < left:
+            return Ended("deadline", REQUEUE)
+        told = f"no trial can end in this allocation: the median takes {typical:.3g} s, {left:.3g} s were left"
+        return Ended("deadline", 1, told)
+
+    @property
+    def _lasting(self) -> float | None:
+        """Seconds that a typical trial takes from its start line to its end, loading included."""
+        return self._overtime.span if self._overtime.span is not None else self._supply.typical
 
     def _nothing_left(self) -> bool:
         """Whether no more trial will be started, as things stand."""
@@ -209,7 +236,7 @@ class Manager:
 
     def _may_start(self, now: float) -> bool:
         """Whether a typical trial that starts now can end before the deadline."""
-        return self._deadline is None or self._deadline.allows(now, self._supply.typical)
+        return self._deadline is None or self._deadline.allows(now, self._lasting)
 
     def _dispatch(self) -> None:
         """Give idle workers something to do: what decides about a suspect, what was lost, then what waits."""
@@ -245,13 +272,17 @@ class Manager:
             if not self._elsewhere(suspect):
                 self._suspects.remove(suspect)
                 continue
-            worker = self._roster.take(suspect.covers)
+            worker = self._roster.take(partial(self._rests, suspect))
             if worker is not None:
                 self._suspects.remove(suspect)
                 trial = self._again(suspect.trial, number + len(starts), worker, self._roster.host(worker))
                 self._health.tried(suspect, trial.id)
                 starts.append(trial)
         return starts
+
+    def _rests(self, suspect: Suspect, worker: int, host: str) -> bool:
+        """Whether a worker can say nothing about a suspect: it is the suspect, or one itself."""
+        return suspect.covers(worker, host) or self._health.suspects(worker, host)
 
     def _again(self, lost: Trial, number: int, worker: int, host: str) -> Trial:
         """A trial that was lost (or failed on a suspect), asked again with its own seed."""
@@ -281,11 +312,18 @@ class Manager:
                 self._transport.send(worker, {"kind": "beat"})
                 if self._roster.is_back(worker):
                     self._roster.free(worker)  # it was silent, not dead
+                elif (number := self._roster.owes(worker)) is not None:
+                    self._transport.send(worker, messages.cancel(number, "abandon", 0.0, "its worker was silent"))
+            case "loading" | "began":
+                if self._roster.busy.get(worker) == message["id"]:
+                    now = self._transport.now()
+                    self._roster.began[message["id"]] = math.inf if kind == "loading" else now
             case "ready":
                 self._greet(worker, message)
             case "broken":
                 self._break(worker, message)
             case "gone":
+                self._roster.dead.add(worker)
                 self._bury(worker, message["why"])
 
     def _greet(self, worker: int, message: Message) -> None:
@@ -313,10 +351,26 @@ class Manager:
         self._roster.free(worker)  # a late answer only frees its worker
 
     def _break(self, worker: int, message: Message) -> None:
-        """A worker can't load the objective: it gets nothing more, its trial is asked again elsewhere."""
-        self._roster.broken[worker] = message["line"], message["error"]
+        """A worker can't load the objective: its trial is asked again elsewhere, and it gets nothing more.
+
+        But one that has evaluated already may try again a little later: a file system can be away for a while.
+        """
+        roster, told = self._roster, f"{self._roster.name(worker)}: {message['line']}"
+        roster.breaks[worker] = roster.breaks.get(worker, 0) + 1
+        if worker in roster.proved and roster.breaks[worker] < BREAKS:
+            log.warning("%s", told)
+            self._resting.append((self._transport.now() + REST * roster.breaks[worker], worker))
+            self._leave(worker, message["line"], death=True)
+            return
+        roster.broken[worker] = message["line"], message["error"]
         self._leave(worker, message["line"], death=False)
-        self._untold.append(f"{self._roster.name(worker)}: {message['line']}")
+        self._untold.append(told)
+
+    def _wake(self, now: float) -> None:
+        """Workers that have rested may try again."""
+        for until, worker in [each for each in self._resting if each[0] <= now]:
+            self._resting.remove((until, worker))
+            self._roster.free(worker)
 
     def _bury(self, worker: int, why: str) -> None:
         """A worker is dead, or taken for it."""
@@ -339,8 +393,12 @@ class Manager:
         for trial in self._commit(end_event(number, outcome)):
             duration = trial.duration if trial.state is State.DONE else None
             self._roster.began.pop(trial.id, None)
+            self._roster.proved.add(trial.worker or 0)
+            self._roster.breaks.pop(trial.worker or 0, None)
+            self._ended += 1
             self._supply.ended(duration)
-            self._overtime.ended(trial.id, duration)
+            span = None if trial.finished is None or trial.started is None else trial.finished - trial.started
+            self._overtime.ended(trial.id, duration, span)
             if (told := self._failing.told_by(trial)) is not None:
                 self._end = Ended("failing", 1, told, trial.error or "")
             self._watch(trial)
@@ -369,7 +427,7 @@ class Manager:
 
     def _elsewhere(self, suspect: Suspect) -> bool:
         """Whether there is a worker that a suspect's config can be tried on; without one it is cleared."""
-        if self._roster.elsewhere(suspect):
+        if self._roster.elsewhere(partial(self._rests, suspect)):
             return True
         self._health.cleared(suspect)
         return False
@@ -393,6 +451,8 @@ class Manager:
             return
         for worker in self._roster.silent(now, self.limits.lease):
             self._bury(worker, f"silent for {self.limits.lease:g} s")
+        for worker in self._roster.missing(self._transport.workers, now):
+            self._bury(worker, f"it has not come up within {START:g} s")
 
     def _judge_times(self, now: float) -> None:
         """Tell trials past their time to end; give up the last ones of a run where nobody waits for more."""

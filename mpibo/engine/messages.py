@@ -6,6 +6,8 @@ cancel     manager, worker   ``id why grace text``: end this trial; a request, t
                              end (the run ends: LOST), stop (a rule: STOPPED), timeout, abandon. Killed after ``grace``
 quit       manager, worker   end the child and serve no more in this run
 ready      worker, manager   ``host pid resources``: give me something to do
+loading    worker, manager   ``id``: the objective is loaded first
+began      worker, manager   ``id``: now it is evaluated; its time counts from here
 report     worker, manager   ``id points``: each with ``step value metrics``
 finished   worker, manager   ``id outcome``
 broken     worker, manager   ``line error``: the objective can't be loaded here

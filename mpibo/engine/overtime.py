@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 
 KNOWN = 5  # DONE trials before their median is a limit
 SURE = 20  # DONE trials before a straggler is given up,
 TIMES = 10.0  # that has run so many times the median
 LONGEST = 2.0  # and so many times the longest that ended,
+SPANS = 51  # trials that the span is a median of
 IDLE = 0.95  # while this part of the workers has nothing left to do
 GRACE_PART, LEAST, MOST = 0.1, 1.0, 30.0  # seconds that a trial told to end is given: a part of its limit, in bounds
 
@@ -31,10 +33,18 @@ class Overtime:
         self._known = 0
         self._longest = 0.0
         self._told: set[int] = set()
+        self._spans: deque[float] = deque(maxlen=SPANS)
 
-    def ended(self, number: int, duration: float | None) -> None:
-        """A trial has ended; ``duration`` in seconds if it is DONE."""
+    @property
+    def span(self) -> float | None:
+        """Median seconds from the start line to the end of the latest DONE trials, loading and messages included."""
+        return sorted(self._spans)[len(self._spans) // 2] if self._spans else None
+
+    def ended(self, number: int, duration: float | None, span: float | None = None) -> None:
+        """A trial has ended; ``duration`` in seconds if it is DONE, ``span`` from its start line to its end."""
         self._told.discard(number)
+        if duration is not None and span is not None:
+            self._spans.append(span)
         if duration is not None:
             self._known += 1
             self._longest = max(self._longest, duration)

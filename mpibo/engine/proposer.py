@@ -258,7 +258,7 @@ def _prepare_beside(search: Any, pipe: Pipe) -> None:
     """Load the model's libraries in a thread, so that the first evaluations do not wait for them."""
 
     def prepare() -> None:
-        with contextlib.suppress(ImportError):  # the first fit will say it
+        with contextlib.suppress(Exception):  # whatever it is, the first fit will say it
             search.prepare()
         pipe.send({"kind": "prepared"})
 

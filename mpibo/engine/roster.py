@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from mpibo.engine.health import Suspect
+
+START = 600.0  # seconds in which every worker must have said that it is there
+PATIENCE = 10.0  # leases after which a silent worker is no longer hoped for
 
 
 class Roster:
@@ -13,6 +16,7 @@ class Roster:
 
     Args:
         workers: Number of workers.
+        now: Seconds.
 
     Attributes:
         idle: Workers that have nothing to do, the longest idle first.
@@ -23,8 +27,9 @@ class Roster:
         retired: Sick ones.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, now: float) -> None:
         self.workers = workers
+        self._since = now
         self.idle: deque[int] = deque()
         self.busy: dict[int, int] = {}
         self.began: dict[int, float] = {}
@@ -33,7 +38,10 @@ class Roster:
         self.broken: dict[int, tuple[str, str]] = {}
         self.retired: set[int] = set()
         self._waiting: set[int] = set()  # the idle ones
-        self._owing: set[int] = set()  # they left with a trial: they may be at it still
+        self._owing: dict[int, int] = {}  # they left with a trial: they may be at it still
+        self.dead: set[int] = set()  # gone for sure
+        self.breaks: dict[int, int] = {}  # loads that failed in a row, of workers that had evaluated before
+        self.proved: set[int] = set()  # workers that have evaluated
         self._heard: dict[int, float] = {}
         self._beaten: set[int] = set()  # workers that say that they are there while they are idle
 
@@ -54,10 +62,18 @@ class Roster:
         """How many of those that are there may be given work."""
         return sum(map(self.serves, self.hosts))
 
-    @property
-    def unfit(self) -> int:
-        """How many will get nothing more."""
-        return len(self.gone | self.retired | set(self.broken))
+    def is_lost(self, now: float, lease: float) -> bool:
+        """Whether nobody is left: all are broken, retired, dead, or silent for so long that no stall explains it."""
+        if not (self.gone or self.broken or self.retired):
+            return False
+        silent = {w for w in self.gone if now - self._heard.get(w, self._since) > PATIENCE * lease}
+        return len(self.dead | self.retired | set(self.broken) | silent) >= self.workers
+
+    def missing(self, workers: Iterable[int], now: float) -> list[int]:
+        """Workers that should have said by now that they are there."""
+        if len(self.hosts) >= self.workers or now - self._since <= START:
+            return []
+        return [w for w in workers if w not in self.hosts and w not in self.gone and w not in self.broken]
 
     def heard(self, worker: int, now: float, beat: bool = False) -> None:
         """It has sent a message."""
@@ -67,8 +83,9 @@ class Roster:
 
     def free(self, worker: int) -> None:
         """It has nothing to do any more."""
-        self.gone.discard(worker)
-        self._owing.discard(worker)
+        if worker not in self.dead:
+            self.gone.discard(worker)
+        self._owing.pop(worker, None)
         self.busy.pop(worker, None)
         if worker not in self._waiting and self.serves(worker):
             self._waiting.add(worker)
@@ -106,12 +123,16 @@ class Roster:
             self._waiting.discard(worker)
             self.idle.remove(worker)
         if worker in self.busy:
-            self._owing.add(worker)
+            self._owing[worker] = self.busy[worker]
         return self.busy.pop(worker, None)
+
+    def owes(self, worker: int) -> int | None:
+        """The trial that a worker had when it was taken for dead, if it has not been heard of since."""
+        return self._owing.get(worker) if worker in self.gone else None
 
     def is_back(self, worker: int) -> bool:
         """Whether a worker that was taken for dead is there, with nothing to do."""
-        return worker in self.gone and worker not in self._owing
+        return worker in self.gone and worker not in self.dead and worker not in self._owing
 
     def retire(self, suspect: Suspect) -> None:
         """These workers are sick."""
@@ -121,9 +142,9 @@ class Roster:
                 if worker in self._waiting:
                     self.leave(worker)
 
-    def elsewhere(self, suspect: Suspect) -> bool:
-        """Whether there is a worker besides these."""
-        return any(self.serves(worker) and not suspect.covers(worker, host) for worker, host in self.hosts.items())
+    def elsewhere(self, rests: Callable[[int, str], bool]) -> bool:
+        """Whether there is a worker besides those that rest."""
+        return any(self.serves(worker) and not rests(worker, host) for worker, host in self.hosts.items())
 
     def forgive(self, seconds: float) -> None:
         """So long nobody listened: it does not count."""

@@ -8,6 +8,7 @@ import faulthandler
 import json
 import os
 import select
+import signal
 import socket
 import sys
 import threading
@@ -197,6 +198,8 @@ def main() -> None:
     arguments = parse()
     settle_in(arguments.parent)
     faulthandler.enable()
+    # A scheduler's signal reaches us too: the trial is told by the manager. A handler, since SIG_IGN is inherited.
+    signal.signal(signal.SIGUSR1, lambda number, frame: None)
     pipe = Pipe(arguments.answers)
     setup = pipe.receive()
     if setup is None:
@@ -233,8 +236,12 @@ def main() -> None:
 
             try:
                 join_group(group)
-            except Exception as error:
+            except ImportError as error:
                 pipe.send({"kind": "broken", "error": told(error), "line": one_line(error)})
+                return
+            except Exception as error:  # another rank's child has just ended: the group forms anew
+                lost = Outcome(State.FAILED, reason="crash", error=told(error))
+                pipe.send({"kind": "finished", "id": message["id"], "outcome": asdict(lost)})
                 return
             group = None
         outcome = evaluator.evaluate(message)

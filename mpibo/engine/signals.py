@@ -10,7 +10,8 @@ from types import FrameType
 from typing import Any, Self
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-GRACE = 20.0  # seconds that a worker waits for the manager after SIGTERM
+URGENCY = {"SIGUSR1": 0, "SIGTERM": 1, "SIGINT": 2}  # a more urgent signal takes the place of another
+GRACE = 45.0  # seconds that a worker waits for the manager after a signal: longer than the manager waits for trials
 
 
 class Signals:
@@ -23,6 +24,7 @@ class Signals:
         self.name: str | None = None
         self.since = 0.0
         self._impatient = impatient
+        self._waits = False  # a signal came that is the launcher's or the scheduler's
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -37,16 +39,19 @@ class Signals:
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
     def ended(self) -> str | None:
-        """The first signal that came, as ``SIGTERM``; None when none has."""
+        """The most urgent signal that came, as ``SIGTERM``; None when none has."""
         return self.name
 
     def overdue(self) -> bool:
         """Whether a signal came so long ago that nobody will tell us to quit any more."""
-        return self.name is not None and self.name != "SIGINT" and time.monotonic() - self.since > GRACE
+        return self._waits and time.monotonic() - self.since > GRACE
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.name == "SIGINT" and number == signal.SIGINT and self._impatient:
             raise KeyboardInterrupt
-        if self.name is None:
-            self.name = signal.Signals(number).name
+        name = signal.Signals(number).name
+        if name != "SIGINT" and not self._waits:
+            self._waits = True
             self.since = time.monotonic()
+        if self.name is None or URGENCY[name] > URGENCY[self.name]:
+            self.name = name

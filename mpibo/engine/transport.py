@@ -163,9 +163,10 @@ class Simulated:
         """The next message; virtual time jumps to it, or to ``until``."""
         while self._events and self._events[0][0] <= until:
             self._now, _, worker, message = heapq.heappop(self._events)
-            if message["kind"] == "finished" and self._running.get(worker) != message["id"]:
-                continue  # it was ended before
-            self._running.pop(worker, None)
+            if message["kind"] == "finished":
+                if self._running.get(worker) != message["id"]:
+                    continue  # it was ended before
+                del self._running[worker]
             return worker, messages.unpack(messages.pack(message))
         self._now = max(self._now, until)
         return None

@@ -68,6 +68,7 @@ class Worker:
         self._cancel: Cancel | None = None  # the trial was told to end
         self._killed: Cancel | None = None  # why we killed the child ourselves
         self._last: float | None = None  # the last finite value that the trial reported
+        self._kept_config: dict[str, Any] = {}
         self._kept: Message | None = None  # the last outcome, until the manager is known to have it
         self._several = aims_of(False, setup.get("goals", ()), setup.get("limits", ())).several
         self._since = now()  # start of the trial, or of the child
@@ -186,8 +187,8 @@ class Worker:
         folder = self._setup.get("folder")
         if self._kept and folder:
             try:
-                orphans.keep(folder, self._kept)
-            except OSError as error:
+                orphans.keep(folder, self._kept | {"config": self._kept_config})
+            except (OSError, ValueError) as error:
                 print(f"mpibo: worker {self.number} can't keep an outcome: {error}", file=sys.stderr, flush=True)
         self.close()
 
@@ -216,6 +217,8 @@ class Worker:
         assert self._child
         self._since = self._now() if self._loaded else self._since
         self._looked = 0.0
+        if not self._loaded:
+            self._send({"kind": "loading", "id": message["id"]})
         self._child.send(message)
 
     def _listen(self, child: Child) -> None:
@@ -229,6 +232,8 @@ class Worker:
                 self._loaded = True
                 self._hears = message.get("hears", False)
                 self._since = self._now()
+                if self._run:
+                    self._send({"kind": "began", "id": self._run["id"]})
             elif kind == "broken":
                 self._give_up(message["line"], message["error"])
             elif self._run and message.get("id") == self._run["id"]:
@@ -388,6 +393,7 @@ class Worker:
     def _answer(self, outcome: Outcome) -> None:
         assert self._run
         self._kept = _finished(self._run["id"], outcome)
+        self._kept_config = self._run["config"]
         self._run = None
         self._send(self._kept)
 
