@@ -4,6 +4,7 @@ import json
 from collections import Counter
 
 import pytest
+import simulation
 from simulation import simulate, value
 
 from mpibo.engine.transport import Flaky
@@ -224,3 +225,18 @@ def test_start_configs_come_first_and_once(tmp_path):
     assert found[0].config["x"] == 0.25 and found[0].config["c"] == "b" and found[1].config["k"] == 7
     assert sum(trial.origin == "start" for trial in found) == 2
     assert replay(read(tmp_path).events) == []
+
+
+def test_a_proposer_that_hangs_is_replaced(tmp_path, monkeypatch):
+    """It takes a quarter of an hour to be noticed; then another one starts, with cold caches, and all replays."""
+
+    class Hangs(simulation.Inline):
+        def ask(self, event, journal, until):
+            if event["ask"] != 4:
+                super().ask(event, journal, until)
+
+    monkeypatch.setattr(simulation, "Inline", Hangs)
+    _, ended, _ = simulate(tmp_path, "ts", workers=4, max_trials=40)
+    assert ended.why == "max_trials" and len(rows(tmp_path)) == 40
+    kinds = [event["kind"] for event in read(tmp_path).events]
+    assert kinds.count("proposer") == 2 and replay(read(tmp_path).events) == []

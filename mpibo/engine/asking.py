@@ -14,6 +14,7 @@ from mpibo.trial import Event, Proposal
 
 log = logging.getLogger("mpibo")
 
+HUNG = 900.0  # seconds without an answer after which a proposer is replaced
 STARTS = 3  # of a proposer in a row without an answer between
 FRUITLESS = 10  # answers in a row of nothing but started configs, after which the strategy has nothing left
 
@@ -75,6 +76,9 @@ class Asking:
             left: Configs that may still be started.
             now: Seconds.
         """
+        if self.supply.asked is not None and now - self.supply.asked > HUNG:
+            log.warning("the proposer has not answered for %.0f s", HUNG)
+            self._replace(-9)
         request = self.supply.wanted(idle, left) if self._ready else None
         if request is None:
             return
