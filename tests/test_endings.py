@@ -195,7 +195,8 @@ def test_the_scheduler_tells_the_deadline(tmp_path, monkeypatch):
     assert seconds_left({}) is None
     assert seconds_left({"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": "99999999999"}) >= 0.0
     fake = tmp_path / "squeue"
-    for told, left in (("59:30", 3570.0), ("1-01:00:00", 90000.0), ("UNLIMITED", None), ("2:00:01", 7201.0)):
+    cases = {"59:30": 3570.0, "0:58": 58.0, "3:07": 187.0, "2:00:01": 7201.0, "1-01:00:00": 90000.0, "UNLIMITED": None}
+    for told, left in cases.items():
         fake.write_text(f"#!/bin/sh\necho {told}\n")
         fake.chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")

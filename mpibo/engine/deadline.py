@@ -34,5 +34,5 @@ def until(date: str) -> float:
 
 
 def _full(told: str) -> str:
-    """Slurm leaves out hours that are zero: ``59:58`` is ``00:59:58``."""
-    return f"00:{told}" if told.count(":") == 1 else told
+    """Slurm leaves out hours that are zero, and a first zero: ``3:07`` is ``00:03:07``."""
+    return f"00:{told:0>5}" if told.count(":") == 1 else told

@@ -111,7 +111,8 @@ class Manager:
             taken = Ended(TAKEN, 1, str(error))
             ended = taken if error.taken else Ended(signal, CODES.get(signal, REQUEUE), str(error))
         for worker in self._transport.workers:
-            self._transport.send(worker, {"kind": "quit"})
+            if worker not in self._roster.gone:  # one to a dead rank was seen to crash MPI
+                self._transport.send(worker, {"kind": "quit"})
         return ended
 
     def _begin(self) -> None:
