@@ -81,6 +81,7 @@ def in_step(told: Mapping[int, Message]) -> bool:
 
 
 def state_of(message: Message) -> State:
+    """The state that a ``finished`` message tells."""
     return State(message["outcome"]["state"])
 
 
