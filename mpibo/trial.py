@@ -57,8 +57,9 @@ class State(str, Enum):
 class Proposal:
     """A config that a strategy wants evaluated. ``Proposal(config)`` suffices.
 
-    ``origin`` is start, design, model, retry, promotion, repeat or added; ``ask`` and ``place`` are filled in by the
-    search: the number of the request and the proposal's index in its answer.
+    ``origin`` is start, design, model, retry, promotion, repeat or added; ``ask``, ``place`` and ``root`` are filled in
+    by the search: the number of the request, the proposal's index in its answer, and of a promotion the id of the row
+    with which its training began.
     """
 
     config: Config
@@ -69,6 +70,7 @@ class Proposal:
     rung: int | None = None
     ask: int | None = None
     place: int | None = None
+    root: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +118,25 @@ class Outcome:
     host: str | None = None
 
 
+def budget_range(budget: Any) -> tuple[int, int]:
+    """Smallest and largest budget from a whole number, a pair or ``"1:27"``.
+
+    Raises:
+        ValueError: Anything else.
+    """
+    parts = budget.split(":") if isinstance(budget, str) else budget if isinstance(budget, (tuple, list)) else [budget]
+    try:
+        if any(isinstance(part, bool) or int(part) != (int(part) if isinstance(part, str) else part) for part in parts):
+            raise ValueError
+        low, high = (int(part) for part in (parts if len(parts) == 2 else [*parts, *parts]))
+    except (TypeError, ValueError, OverflowError):
+        low = high = 0
+    if not 1 <= low <= high:
+        told = "a budget from 1 on, as in 9, or the smallest and the largest, as in 1:27 or (1, 27)"
+        raise ValueError(f"expected {told}, got {budget!r}")
+    return low, high
+
+
 def trial_seed(seed: int, ancestor: int) -> int:
     """The seed of a trial, from the run's seed and the id of its first ancestor: a retry sees the same numbers."""
     digest = hashlib.sha256(f"{seed}:{ancestor}".encode()).digest()
@@ -124,7 +145,7 @@ def trial_seed(seed: int, ancestor: int) -> int:
 
 def trial_of(proposal: Proposal, number: int, seed: int, worker: int | None = None, host: str | None = None) -> Trial:
     """The trial that a proposal becomes when it is started as row ``number`` of a run with this ``seed``."""
-    ancestor = number if proposal.parent is None else proposal.parent
+    ancestor = number if proposal.root is None else proposal.root
     return Trial(
         id=number, config=proposal.config, budget=proposal.budget, parent=proposal.parent, origin=proposal.origin,
         bracket=proposal.bracket, rung=proposal.rung, ask=proposal.ask, place=proposal.place,

@@ -278,7 +278,7 @@ def _read(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(proposal: Proposal) -> dict[str, Any]:
-    names = ("config", "budget", "parent", "origin", "bracket", "rung", "ask", "place")
+    names = ("config", "budget", "parent", "origin", "bracket", "rung", "ask", "place", "root")
     values = ((name, getattr(proposal, name)) for name in names)
     return {name: value for name, value in values if value is not None}
 
