@@ -190,7 +190,7 @@ class Search:
         return self._take(end_event(number, outcome))
 
     def report(self, trial: Trial | int, value: float, step: int, **metrics: Any) -> bool:
-        """Say how a trial goes; False when the schedule, or the strategy, wants it to end: then tell without a value."""
+        """Say how a trial goes; False when the schedule, or the strategy, wants it to end: tell it without a value."""
         number = self._running(trial)
         told = as_number(value)
         if told is None:
