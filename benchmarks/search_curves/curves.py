@@ -3,14 +3,13 @@
 ``hartmann``       six floats, a function of this package: low budgets mislead somewhat
 ``hartmann-hard``  the same with more bias and more noise: the first step says nothing
 ``digits``         a table: every config of a grid of multi-layer perceptrons, really trained (``make_digits.py``)
-``FILE``           a file of curves of random configs of a space, ``.json`` or ``.json.gz`` (``from_file``): a search
-                   chooses among these configs alone, the nearest one to what it proposes (``pool.py``)
+``FILE``           curves of random configs of ``mnist``, recorded by ``mnist_search.py --curves``: a search chooses
+                   among these configs alone, the nearest one to what it proposes (``pool.py``)
 """
 
 from __future__ import annotations
 
 import functools
-import gzip
 import json
 import math
 import random
@@ -25,6 +24,7 @@ from search_quality.problem import best_of
 
 from mpibo import Space
 from mpibo.objectives import synthetic
+from mpibo.table import key
 
 Array = NDArray[np.float64]
 Config = dict[str, Any]
@@ -33,7 +33,7 @@ HARTMANN = {"hartmann": (2.0, 0.5), "hartmann-hard": (3.0, 1.0)}  # bias and noi
 SPREAD = 0.3  # of the logarithm of what a step costs, from config to config
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Curves:
     """An objective to minimise.
 
@@ -59,9 +59,15 @@ class Curves:
     typical: float
     pool: tuple[Config, ...] = ()
 
-    def target(self, n: int = 64) -> float:
-        """The median of what ``n`` full trainings of random configs reach."""
-        return best_of(self.every, n)
+    @property
+    def reference(self) -> int:
+        """Full trainings of random configs whose result is the target: 64; of few configs a quarter."""
+        return max(1, min(64, len(self.pool) // 4)) if self.pool else 64
+
+    @functools.cached_property
+    def target(self) -> float:
+        """The median of what ``reference`` full trainings of random configs reach."""
+        return best_of(self.every, self.reference)
 
     def time(self, n: float, workers: int) -> float:
         """Seconds in which as many workers train ``n`` random configs fully."""
@@ -124,24 +130,31 @@ def _digits() -> Curves:
 
 
 def from_file(file: Path) -> Curves:
-    """Curves of random configs: ``{"space": TOML form, "configs": [...], "curves": [[...], ...], "seconds": [...]}``.
+    """Curves of random configs of ``mnist``, as ``mnist_search.py --curves`` writes them.
 
-    ``curves`` are values to minimise by epoch, one row for each config, all as long; ``seconds`` what an epoch costs:
-    a number for each config, or a row of as many numbers as epochs.
+    Each line has a ``config``, its ``values`` by epoch, and the ``cpu_seconds`` until the end of each. A curve that
+    ended early stays at its last value.
+
+    Raises:
+        ValueError: There is none, or none has an epoch.
     """
-    text = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-    told = json.loads(text)
-    space = Space.from_toml(told["space"] if "space" in told["space"] else {"space": told["space"]})
-    configs = [space.check(config) for config in told["configs"]]
-    values = np.array(told["curves"], float)
-    seconds = np.array([np.mean(each) for each in told["seconds"]], float)
-    place = {repr(sorted(config.items())): i for i, config in enumerate(configs)}
+    from mpibo.objectives.mnist import mnist
+
+    space = Space.from_toml(mnist.space)  # type: ignore[attr-defined]
+    lines = [json.loads(text) for text in file.read_text().splitlines() if text.strip()]
+    lines = [line for line in lines if line["values"]]
+    if not lines:
+        raise ValueError(f"{file} has no learning curve")
+    high = max(len(line["values"]) for line in lines)
+    values = np.array([line["values"] + line["values"][-1:] * (high - len(line["values"])) for line in lines])
+    seconds = np.array([line["cpu_seconds"][-1] / len(line["values"]) for line in lines])
+    pool = tuple(space.check(line["config"]) for line in lines)
+    place = {key(x): i for i, x in enumerate(space.encode(list(pool)))}
 
     def row(config: Config) -> int:
-        return place[repr(sorted(config.items()))]
+        return place[key(space.encode([config])[0])]
 
     return Curves(
-        file.name.partition(".")[0], space, values.shape[1], lambda config, seed: values[row(config)],
-        lambda config: float(seconds[row(config)]), float(values[:, -1].min()), values[:, -1], float(seconds.mean()),
-        tuple(configs),
+        file.stem, space, high, lambda config, seed: values[row(config)], lambda config: float(seconds[row(config)]),
+        float(values[:, -1].min()), values[:, -1], float(seconds.mean()), pool,
     )  # fmt: skip

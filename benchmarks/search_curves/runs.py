@@ -1,8 +1,9 @@
 """A file of searches, one JSON line each, and what they come to: regrets at given times, times to a target.
 
 The regret is ``(value - optimum) / (target - optimum)``, where the target is what random search reaches with 64 full
-trainings (its median): 0 is the optimum, 1 the target. Time is counted in full trainings: what all workers together do
-in it, in trainings of random configs. A search without any full training so far counts as one random config.
+trainings (its median; of a pool of few configs with a quarter of them): 0 is the optimum, 1 the target. Time is counted
+in full trainings: what all workers together do in it, in trainings of random configs. A search without any full
+training so far counts as one random config.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from search_curves.drive import drive
 Array = NDArray[np.float64]
 Line = dict[str, Any]
 SAME = ("problem", "method", "schedule", "shown", "seed", "workers", "trainings_worth")
-TARGET = 64  # full trainings of random search
 
 
 def read(file: Path) -> list[Line]:
@@ -62,20 +62,29 @@ def one(task: Line) -> Line:
     return task | {"name": curves.name} | result
 
 
-def regrets(line: Line, times: Sequence[float], which: str = "full") -> Array:
-    """The regret at each time, counted in full trainings."""
-    curves = load(line["problem"])
-    optimum, target = curves.optimum, curves.target(TARGET)
-    start = float(np.median(curves.every))
+def values(line: Line, times: Sequence[float] | Array, which: str = "full") -> Array:
+    """The best value at each time, counted in full trainings.
+
+    Args:
+        line: A search.
+        times: The times.
+        which: ``full``, of full trainings: the incumbent's; or ``seen``, of all epochs of all trainings.
+    """
+    start = float(np.median(load(line["problem"]).every))
     steps = line[which]
     at = np.searchsorted([t for t, _ in steps], times, side="right")
-    values = np.array([start, *np.minimum.accumulate([value for _, value in steps])] if steps else [start])[at]
-    return np.asarray((values - optimum) / (target - optimum))
+    return np.array([start, *(value for _, value in steps)])[at]
+
+
+def regrets(line: Line, times: Sequence[float] | Array, which: str = "full") -> Array:
+    """The regret at each time."""
+    curves = load(line["problem"])
+    return np.asarray((values(line, times, which) - curves.optimum) / (curves.target - curves.optimum))
 
 
 def reached(line: Line, which: str = "full") -> float:
     """When the target was reached, in full trainings; infinite where it was not."""
-    target = load(line["problem"]).target(TARGET)
+    target = load(line["problem"]).target
     return next((t for t, value in line[which] if value <= target + 1e-12), float("inf"))
 
 
@@ -117,14 +126,14 @@ def table(lines: Sequence[Line], times: Sequence[float], shown: bool = False) ->
         curves: Curves = load(mine[0]["problem"])
         rows = {kind: row(group, times) for kind, group in grouped(mine).items()}
         head = ["schedule", "method", *(["seen by it"] if shown else []), *(f"regret at {t:g}" for t in times)]
-        head += ["smallest seen", f"to the target (random: {TARGET})", "reached", "configs", "full", "seeds"]
-        told = [f"**{name}** (optimum {curves.optimum:.4g}, target {curves.target(TARGET):.4g})", ""]
+        head += ["smallest seen", f"to the target (random: {curves.reference})", "reached", "configs", "full", "seeds"]
+        told = [f"**{name}** (optimum {curves.optimum:.4g}, target {curves.target:.4g})", ""]
         told += ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
         for (schedule, method, view), found in sorted(rows.items(), key=lambda each: each[1]["regret"][-1][0]):
             cells = [f"`{schedule}`", f"`{method}`", *([view] if shown else [])]
             cells += [f"{mean:.3f} +- {error:.3f}" for mean, error in [*found["regret"], found["seen"]]]
             target = found["target"]
-            cells.append(f"{target:.1f} ({TARGET / target:.1f} x)" if np.isfinite(target) else "-")
+            cells.append(f"{target:.1f} ({curves.reference / target:.1f} x)" if np.isfinite(target) else "-")
             cells.append(f"{found['share']:.0%}")
             cells += [f"{found['configs']:.0f}", f"{found['trainings']:.0f}", str(found["seeds"])]
             told.append("| " + " | ".join(cells) + " |")
