@@ -169,6 +169,5 @@ class Account:
 
 def _key(config: Config) -> Hashable:
     """What tells one config from another; 1 is not True, though they are equal."""
-    items = sorted(config.items())
-    plain = (repr(value) if isinstance(value, tuple) else type(value) for _, value in items)
-    return tuple(items), tuple(plain)
+    types = tuple(map(type, config.values()))
+    return tuple(config.items()), repr(config) if tuple in types else types

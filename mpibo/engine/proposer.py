@@ -177,7 +177,8 @@ def _patiently(follower: Follower, until: int) -> Iterator[Event]:
 
 def proposal_of(told: Mapping[str, Any]) -> Proposal:
     """A proposal as it was before it went through JSON."""
-    return Proposal(**{**told, "config": config_of(told["config"])})
+    config = told["config"]
+    return Proposal(**{**told, "config": config_of(config)} if list in map(type, config.values()) else told)
 
 
 def versions() -> dict[str, Any]:
