@@ -8,7 +8,9 @@ open       ``utc host pid job settings space objective versions``: a start of th
 proposer   ``pid versions cpu threads``: a proposer child is there, with cold caches
 ask        ``ask count fit typical affordable keep``: a numbered request; ``keep``: ``[ask, place]`` that stay waiting
 start      ``id config budget origin seed worker host`` and where set ``ask place parent retry_of bracket rung``
-report     ``id step value metrics``
+report     ``id step value metrics``, and where one was saved ``checkpoint``: ``step sha256 bytes``
+note       ``id text``: what a person should know of a trial, as a checkpoint that could not be used
+drop       ``ids``: the checkpoints of these trials are of no more use (says a schedule)
 end        ``id state value reason error metrics duration``
 lost       ``id why death``: its worker is gone; ``death`` counts against ``attempts``, a planned end does not
 stop       ``request seen ids``: a stopping rule spoke
