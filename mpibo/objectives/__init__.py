@@ -44,6 +44,7 @@ def _synthetic(function: str, description: str) -> tuple[str, Builtin]:
 NAMES: dict[str, Builtin] = {
     "digits": Builtin(f"{__name__}.digits:digits", "validation error of a small CNN on scikit-learn's 8x8 digits"),
     "mnist": Builtin(f"{__name__}.mnist:mnist", "validation error of a CNN on MNIST (scripts/get_mnist.py fetches it)"),
+    "fashion": Builtin(f"{__name__}.mnist:fashion", "the same on FashionMNIST (scripts/get_fashion.py fetches it)"),
     "mlp": Builtin(f"{__name__}.mlp:mlp", "test accuracy of a multi-layer perceptron by its learning rate (maximised)"),
 } | dict(
     [
