@@ -44,7 +44,7 @@ IMAGES_SPACE: dict[str, Any] = {
 def build_normed(side: int, filters: int, dropout: float) -> nn.Module:
     """Three normed convolutions, the first ``filters`` wide, the others twice; dropout, a linear layer to ten classes.
 
-    Made for a CPU: each 2 x 2 block of pixels becomes one of four channels first, and images are halved before the norm.
+    Made for a CPU: each 2 x 2 block of pixels becomes one of four channels, and images are halved before the norm.
     """
     from torch import nn
 

@@ -16,22 +16,20 @@ from mpibo.objectives.training import Images
 
 
 class Kind(NamedTuple):
-    """A data set of torchvision: its class, its folder, what fetches it, and the images to hold back."""
+    """A data set of torchvision: its class, its folder, and what fetches it."""
 
     name: str
     folder: str
     fetch: str
-    valid: int = 5_000
 
+
+VALID = 5_000  # training images held back
 
 KINDS = {
     "mnist": Kind("MNIST", "MNIST/raw", "python scripts/get_mnist.py"),
     "fashion": Kind("FashionMNIST", "FashionMNIST/raw", "python scripts/get_fashion.py"),
-    "cifar10": Kind(
-        "CIFAR10", "cifar-10-batches-py",
-        "python -c 'import torchvision; torchvision.datasets.CIFAR10(\"data\", download=True)'",
-    ),
-}  # fmt: skip
+    "cifar10": Kind("CIFAR10", "cifar-10-batches-py", "torchvision.datasets.CIFAR10('data', download=True) in Python"),
+}
 
 _schemas: list[Any] = []  # operators stay defined only while their Library object lives
 
@@ -86,7 +84,7 @@ def _part(name: str, root: str, train_size: int) -> Images:
 
     kind = KINDS[name]
     images, labels = load(kind, root, train=True)
-    most = len(labels) - kind.valid
+    most = len(labels) - VALID
     if not 1 <= train_size <= most:
         raise ValueError(f"train_size must lie in [1, {most}], got {train_size}")
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
