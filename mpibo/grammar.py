@@ -55,6 +55,7 @@ class Grammar:
         self._closed = False
         self._started = 0  # id of the first row of this start
         self._running: dict[int, Event] = {}
+        self._roots: dict[int, int] = {}  # with which row a promotion's or a retry's training began
         self._busy: dict[int, int] = {}  # trial by worker
         self._again: dict[int, Event] = {}  # LOST and FAILED trials that no other has tried again
         self._failed: set[int] = set()  # also those that a ``retire`` line made LOST
@@ -154,7 +155,8 @@ class Grammar:
             parent = event.get("parent")
             if parent is not None:
                 yield from self._known(f"{told} with the parent", [parent])
-            proposal = Proposal(event["config"], parent=parent)
+                self._roots[number] = self._roots.get(parent, int(parent))
+            proposal = Proposal(event["config"], parent=parent, root=self._roots.get(number))
             seed = trial_of(proposal, number, self.settings.get("seed", 0)).seed
             if event["seed"] != seed:
                 yield f"seed {seed} for {told}", f"{event['seed']}"
@@ -170,6 +172,7 @@ class Grammar:
         self._running[number] = event
 
     def _retry(self, event: Event, told: str, earlier: int) -> Iterator[tuple[str, str]]:
+        self._roots[event["id"]] = self._roots.get(earlier, earlier)
         before = self._again.pop(earlier, None)
         if before is None:
             yield "a retry of a LOST or FAILED trial that was not retried yet", f"{told} retries trial {earlier}"

@@ -120,25 +120,6 @@ class Outcome:
     host: str | None = None
 
 
-def budget_range(budget: Any) -> tuple[int, int]:
-    """Smallest and largest budget from a whole number, a pair or ``"1:27"``.
-
-    Raises:
-        ValueError: Anything else.
-    """
-    parts = budget.split(":") if isinstance(budget, str) else budget if isinstance(budget, (tuple, list)) else [budget]
-    try:
-        if any(isinstance(part, bool) or int(part) != (int(part) if isinstance(part, str) else part) for part in parts):
-            raise ValueError
-        low, high = (int(part) for part in (parts if len(parts) == 2 else [*parts, *parts]))
-    except (TypeError, ValueError, OverflowError):
-        low = high = 0
-    if not 1 <= low <= high:
-        told = "a budget from 1 on, as in 9, or the smallest and the largest, as in 1:27 or (1, 27)"
-        raise ValueError(f"expected {told}, got {budget!r}")
-    return low, high
-
-
 def trial_seed(seed: int, ancestor: int) -> int:
     """The seed of a trial, from the run's seed and the id of its first ancestor: a retry sees the same numbers."""
     digest = hashlib.sha256(f"{seed}:{ancestor}".encode()).digest()

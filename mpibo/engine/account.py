@@ -95,6 +95,7 @@ class Account:
         self._interrupted = interrupted
         self._keep = keep
         self._wait = wait
+        self._promoted: dict[int, None] = {}  # the latest that others went on from
         self._recent = dict.fromkeys(map(_key, earlier.started))
 
     @property
@@ -118,9 +119,17 @@ class Account:
     def _apply(self, event: Event) -> Sequence[Trial]:
         if event["kind"] == "start" or event["kind"] == "add":
             self._remember(event["config"])
+            if event.get("parent") is not None and event.get("retry_of") is None:
+                self._promoted[event["parent"]] = None
+                if len(self._promoted) > RECENT:
+                    del self._promoted[next(iter(self._promoted))]
         changed = self.ledger.apply(event)
         self.shelf.apply(event)
         return changed
+
+    def may_go_on(self, parent: int) -> bool:
+        """Whether a trial was not promoted yet, nor turned out as a worker's fault meanwhile."""
+        return parent not in self._promoted and parent not in self.ledger.lost
 
     def sweep(self) -> None:
         """Remove checkpoints that are of no more use, once the lines that say so can't be lost."""

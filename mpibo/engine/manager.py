@@ -131,6 +131,7 @@ class Manager:
                 self._ask()  # after the dispatch: a request forgets what it does not keep
             transport.wakeups[:] = proposer.descriptors
             until = transport.now() if self._more else min(transport.now() + self._tick, self._until)
+            self._asking.judge(transport.now())
             arrived = transport.receive(until if proposer.due is None else min(until, proposer.due))
             left = BATCH
             while arrived is not None:
@@ -139,6 +140,8 @@ class Manager:
                 arrived = transport.receive(transport.now()) if left else None
             self._drained = left > 0
             self._asking.listen(transport.now())
+            while self._asking.stopped:
+                self._stop(self._asking.stopped.popleft())
         return ended
 
     def _over(self) -> Ended | None:
@@ -201,7 +204,7 @@ class Manager:
         """Whether no more trial will be started, as things stand."""
         if self.ledger.lost or self._suspects:
             return False
-        return self._enough(0) or self._asking.exhausted
+        return self._asking.exhausted or (self._enough(0) and not self.limits.rungs)
 
     def _enough(self, more: int) -> bool:
         """Whether ``max_trials`` is reached when so many more configs are started."""
@@ -225,13 +228,21 @@ class Manager:
         lines = [kind | {"id": number} for number in self.ledger.running]
         self._commit(*lines, {"kind": "close", "why": ended.why, "exit_code": ended.exit_code})
 
+    def _stop(self, number: int) -> None:
+        """A stopping rule wants a trial to end: at its next report, nothing is killed."""
+        trial = self.ledger.running.get(number)
+        if trial is not None and trial.worker is not None and self._roster.busy.get(trial.worker) == number:
+            self._transport.send(trial.worker, messages.cancel(number, "stop", None, "its schedule stopped it"))
+
     # --- handing out ------------------------------------------------------------------------------------------------
 
     def _ask(self) -> None:
         now = self._transport.now()
         if not self._may_start(now):
             return
-        left = math.inf if self.limits.max_trials is None else self.limits.max_trials - self.ledger.configs
+        left = math.inf  # promotions are no new configs: of these the schedule knows how many are left
+        if self.limits.max_trials is not None and not self.limits.rungs:
+            left = self.limits.max_trials - self.ledger.configs
         rests = self._health.suspects if self._health.deciding else None
         idle = max(0, self._roster.ready(rests) - len(self.ledger.lost))
         self._asking.ask(idle, int(min(left, 1 << 30)), now)
@@ -295,7 +306,7 @@ class Manager:
         )  # fmt: skip
 
     def _next(self, number: int, worker: int, host: str) -> Trial | None:
-        if self._enough(number - self.ledger.next_id):
+        if self._enough(number - self.ledger.next_id) and not self.limits.rungs:
             return None
         proposal = self._asking.next()
         return None if proposal is None else trial_of(proposal, number, self.limits.seed, worker, host)
@@ -311,6 +322,7 @@ class Manager:
             case "report":
                 if self._roster.busy.get(worker) == message["id"]:
                     self._commit(*[{"kind": "report", "id": message["id"], **point} for point in message["points"]])
+                    self._asking.reported()
             case "note":
                 if self._roster.busy.get(worker) == message["id"]:
                     log.warning("trial %d: %s", message["id"], message["text"])

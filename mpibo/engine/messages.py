@@ -64,9 +64,10 @@ def run(trial: Trial, checkpoints: Sequence[Mapping[str, Any]] = (), rung: bool 
     return message | ({"checkpoints": list(checkpoints)} if checkpoints else {}) | ({"rung": True} if rung else {})
 
 
-def cancel(number: int, why: str, grace: float, text: str = "") -> Message:
-    """Ask a worker to end a trial, and to kill it ``grace`` seconds later."""
-    return {"kind": "cancel", "id": number, "why": why, "grace": grace, "text": text}
+def cancel(number: int, why: str, grace: float | None, text: str = "") -> Message:
+    """Ask a worker to end a trial, and to kill it ``grace`` seconds later; never with None."""
+    message = {"kind": "cancel", "id": number, "why": why, "text": text}
+    return message if grace is None else message | {"grace": grace}
 
 
 def finished(number: int, outcome: Outcome) -> Message:
