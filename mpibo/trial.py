@@ -8,7 +8,9 @@ open       ``utc host pid job settings space objective versions``: a start of th
 proposer   ``pid versions cpu threads``: a proposer child is there, with cold caches
 ask        ``ask count fit typical affordable keep``: a numbered request; ``keep``: ``[ask, place]`` that stay waiting
 start      ``id config budget origin seed worker host`` and where set ``ask place parent retry_of bracket rung``
-report     ``id step value metrics``
+report     ``id step value metrics``, and where one was saved ``checkpoint``: ``step sha256 bytes``
+note       ``id text``: what a person should know of a trial, as a checkpoint that could not be used
+drop       ``ids``: the checkpoints of these trials are of no more use (says a schedule)
 end        ``id state value reason error metrics duration``
 lost       ``id why death``: its worker is gone; ``death`` counts against ``attempts``, a planned end does not
 stop       ``request seen ids``: a stopping rule spoke
@@ -57,8 +59,9 @@ class State(str, Enum):
 class Proposal:
     """A config that a strategy wants evaluated. ``Proposal(config)`` suffices.
 
-    ``origin`` is start, design, model, retry, promotion, repeat or added; ``ask`` and ``place`` are filled in by the
-    search: the number of the request and the proposal's index in its answer.
+    ``origin`` is start, design, model, retry, promotion, repeat or added; ``ask``, ``place`` and ``root`` are filled in
+    by the search: the number of the request, the proposal's index in its answer, and of a promotion the id of the row
+    with which its training began.
     """
 
     config: Config
@@ -69,6 +72,7 @@ class Proposal:
     rung: int | None = None
     ask: int | None = None
     place: int | None = None
+    root: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +128,7 @@ def trial_seed(seed: int, ancestor: int) -> int:
 
 def trial_of(proposal: Proposal, number: int, seed: int, worker: int | None = None, host: str | None = None) -> Trial:
     """The trial that a proposal becomes when it is started as row ``number`` of a run with this ``seed``."""
-    ancestor = number if proposal.parent is None else proposal.parent
+    ancestor = number if proposal.root is None else proposal.root
     return Trial(
         id=number, config=proposal.config, budget=proposal.budget, parent=proposal.parent, origin=proposal.origin,
         bracket=proposal.bracket, rung=proposal.rung, ask=proposal.ask, place=proposal.place,

@@ -34,7 +34,9 @@ class RunningTrial(Protocol):
 
     def resume(self, **parts: Any) -> int: ...
 
-    def report(self, value: float, step: int, **metrics: Any) -> None: ...
+    def report(
+        self, value: float, step: int, *, state: Mapping[str, Any] | None = None, **metrics: Any
+    ) -> None: ...  # fmt: skip
 
 
 def _synthetic(function: str, description: str) -> tuple[str, Builtin]:
@@ -44,6 +46,11 @@ def _synthetic(function: str, description: str) -> tuple[str, Builtin]:
 NAMES: dict[str, Builtin] = {
     "digits": Builtin(f"{__name__}.digits:digits", "validation error of a small CNN on scikit-learn's 8x8 digits"),
     "mnist": Builtin(f"{__name__}.mnist:mnist", "validation error of a CNN on MNIST (scripts/get_mnist.py fetches it)"),
+    "fashion": Builtin(f"{__name__}.mnist:fashion", "the same on FashionMNIST (scripts/get_fashion.py fetches it)"),
+    "mnist-architecture": Builtin(f"{__name__}.architecture:mnist", "a CNN's blocks and its training, on MNIST"),
+    "fashion-architecture": Builtin(f"{__name__}.architecture:fashion", "the same on FashionMNIST"),
+    "rnn": Builtin(f"{__name__}.rnn:rnn", "an image read row by row: digits, or --fix data=mnist or data=fashion"),
+    "cifar10cnn": Builtin(f"{__name__}.cifar:cifar10cnn", "validation error of a CNN on CIFAR-10, where its data are"),
     "mlp": Builtin(f"{__name__}.mlp:mlp", "test accuracy of a multi-layer perceptron by its learning rate (maximised)"),
 } | dict(
     [
