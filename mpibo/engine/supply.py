@@ -190,7 +190,8 @@ class Supply:
         self.waiting.extend(proposals)
         if fit and len(self.waiting) > before:
             self._blind = model is None and all(
-                self.waiting[i].origin == "design" for i in range(before, len(self.waiting))
+                self.waiting[i].origin == "design" and self.waiting[i].rung is None  # a schedule looks at results
+                for i in range(before, len(self.waiting))
             )
         self._supplied += len(self.waiting) - before
         self._spent, self._judged = spent, False
