@@ -51,9 +51,7 @@ STATES = st.dictionaries(
     KEYS,
     st.recursive(
         NUMBERS | st.text() | st.binary() | ARRAYS | st.sets(st.integers()) | st.just(np.float32(1.5)),
-        lambda inner: (
-            st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4) | st.tuples(inner, inner)
-        ),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4) | st.tuples(inner, inner),
         max_leaves=12,
     ),
     max_size=5,
@@ -243,14 +241,17 @@ def test_a_full_disk_is_no_error_of_torch():
 
 
 def test_random_numbers_go_on_where_they_were(tmp_path):
+    def numbers():
+        return [random.gauss(0, 1), random.random(), np.random.standard_normal(), np.random.rand()]  # noqa: NPY002
+
     random.seed(3)
-    np.random.seed(3)
-    random.gauss(0, 1), np.random.standard_normal()  # each keeps a second number for later
+    np.random.seed(3)  # noqa: NPY002
+    numbers()  # of each Gaussian there is a second one, kept for later
     with without_torch():
         told = save(tmp_path / "1.ckpt", 1, {}, {})
-        expected = [random.gauss(0, 1), random.random(), np.random.standard_normal(), np.random.rand()]
+        expected = numbers()
         load(tmp_path / "1.ckpt", told["sha256"]).restore({})
-    assert [random.gauss(0, 1), random.random(), np.random.standard_normal(), np.random.rand()] == expected
+    assert numbers() == expected
 
 
 def test_parts_that_do_not_fit_are_left_as_they_were(tmp_path):

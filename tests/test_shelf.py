@@ -88,6 +88,9 @@ def test_a_step_that_is_saved_again_is_not_removed(run):
     run.save(trial, 1)
     run.save(trial, 1)
     assert run.sweep() == [place(0, 1)]
+    run.save(trial, 2)
+    run.save(trial, 1)
+    assert run.sweep() == [place(0, 1)]
 
 
 def test_a_retry_goes_on_from_the_attempts_before_it(run):
@@ -153,6 +156,9 @@ def test_with_a_schedule_a_file_is_kept_until_it_is_dropped(scheduled):
         trial = run.start()
         run.save(trial, 1)
         run.end(trial, value)
+    failed = run.start()
+    run.save(failed, 1)
+    run.end(failed, None, "FAILED")
     assert len(run.sweep()) == 3
     run.shelf.drop([0, 1, 2])
     assert run.sweep() == [place(1, 1)]  # an incumbent
@@ -287,3 +293,12 @@ def test_the_manager_offers_notes_and_forgets(tmp_path, caplog):
     wrong = next(event for event in events if "checkpoint" in event)
     wrong["checkpoint"]["step"] = 2
     assert "expected a checkpoint of the reported step" in replay(events)[0]
+
+
+def test_with_a_schedule_every_trial_saves_its_rung(tmp_path):
+    made = []
+    manager, *_ = simulate(
+        tmp_path, max_trials=10, wrap=lambda inner: made.append(Saving(inner)) or made[0], rungs=True
+    )
+    assert len(made[0].runs) == 10 and all(run["rung"] for run in made[0].runs)
+    assert len(manager._account.shelf.files) == 10

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from mpibo.engine.keeping import FOLDER, place
-from mpibo.trial import Event, Ledger
+from mpibo.trial import Event, Ledger, State
 
 MOST = 16  # checkpoints that a trial is told of
 BATCH = 64  # files that one sweep removes
+KEEPING = (State.DONE.value, State.STOPPED.value)  # what may be promoted
 
 
 class Shelf:
@@ -23,7 +24,7 @@ class Shelf:
     file is removed only when the line that made it useless is known to be on the disk.
 
     Without a schedule what a trial left is of no more use when it has ended, but LOST ones are asked again, and an
-    incumbent keeps its own. With a schedule an ended trial may be promoted: it keeps it until ``drop`` names it.
+    incumbent keeps its own. With a schedule a DONE or STOPPED trial keeps it until ``drop`` names it.
 
     Args:
         ledger: Of the same events; it has taken an event in before ``apply`` gets it.
@@ -37,7 +38,7 @@ class Shelf:
         self._attempts: dict[int, tuple[int, ...]] = {}  # earlier attempts that left one, latest first;
         self._elders: dict[int, tuple[int, ...]] = {}  # parents that left one, nearest first
         self._useless: set[int] = set()  # have one that none but an incumbent, or who reads it now, needs
-        self._due: deque[tuple[int, str]] = deque()  # line that made a file useless, the file
+        self._due: deque[tuple[int, int, int]] = deque()  # line that made a file useless, its trial and step
         self._line = 0
 
     @property
@@ -60,7 +61,7 @@ class Shelf:
             case "report" if "checkpoint" in event:
                 self._put(event["id"], event["checkpoint"])
             case "end" | "abandon":
-                self._end(event["id"])
+                self._end(event["id"], self._schedule and event.get("state") in KEEPING)
                 self._collect()
             case "drop":
                 self.drop(event["ids"])
@@ -79,7 +80,10 @@ class Shelf:
         for _ in range(min(BATCH, len(self._due))):
             if self._due[0][0] > synced:
                 return
-            path = folder / self._due.popleft()[1]
+            _, trial, step = self._due.popleft()
+            if trial in self._files and self._files[trial]["step"] == step:
+                continue  # saved once more
+            path = folder / place(trial, step)
             with suppress(OSError):
                 path.unlink()
             with suppress(OSError):  # it holds a newer one
@@ -121,16 +125,16 @@ class Shelf:
     def _put(self, trial: int, checkpoint: dict[str, Any]) -> None:
         """A trial has saved: its older file, and those of its earlier attempts, have been replaced by it."""
         if trial not in self._ledger.running:  # given up meanwhile
-            self._due.append((self._line, place(trial, checkpoint["step"])))
+            self._due.append((self._line, trial, checkpoint["step"]))
             return
         if (older := self._files.get(trial)) is not None and older["step"] != checkpoint["step"]:
-            self._due.append((self._line, place(trial, older["step"])))
+            self._due.append((self._line, trial, older["step"]))
         self._files[trial] = checkpoint
         self.drop(self._attempts.pop(trial, ()))
 
-    def _end(self, trial: int) -> None:
+    def _end(self, trial: int, keeps: bool) -> None:
         attempts = self._attempts.pop(trial, ())
-        if not self._schedule:
+        if not keeps:
             self._useless.update(each for each in (trial, *attempts) if each in self._files)
             self._elders.pop(trial, None)
         elif attempts:  # it saved nothing after them: as good as its own
@@ -146,7 +150,7 @@ class Shelf:
                     needed.update(ids)
         for trial in sorted(self._useless - needed):
             self._useless.discard(trial)
-            self._due.append((self._line, place(trial, self._files.pop(trial)["step"])))
+            self._due.append((self._line, trial, self._files.pop(trial)["step"]))
             self._forget(trial)
 
     def _goes_on(self, trial: int) -> bool:
