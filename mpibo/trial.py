@@ -184,6 +184,7 @@ class Ledger:
         lost: LOST trials that no retry has taken up yet, by id, oldest first.
         best: The incumbent: the best DONE trial within the limits at the highest budget that has one; None with
             several goals.
+        best_anywhere: The best at whatever budget, STOPPED trials included; None with several goals.
         front: With several goals the trials that no other beats in all of them, by the first goal; else the best alone.
         counts: Number of rows in each state.
         configs: Rows that count towards ``max_trials`` (no parent, no retry, not added by hand).
@@ -202,6 +203,7 @@ class Ledger:
         self.running: dict[int, Trial] = {}
         self.lost: dict[int, Trial] = {}
         self.best: Trial | None = None
+        self.best_anywhere: Trial | None = None
         self.front: list[Trial] = []
         self._costs: list[tuple[float, ...]] = []  # of the front
         self.counts: Counter[State] = Counter()
@@ -323,9 +325,18 @@ class Ledger:
             self._roots.pop(ended.id, None)
         if state is State.DONE or (state is State.STOPPED and ended.value is not None):
             self.valued = True
+            self._look(ended)
         if state is State.DONE:
             self._place(ended)
         return ended
+
+    def _look(self, trial: Trial) -> None:
+        """Is it the best at any budget?"""
+        if trial.value is None or self.aims.several or not self.aims.keep(trial.metrics):
+            return
+        seen = self.best_anywhere
+        if seen is None or seen.value is None or self.better(trial.value, seen.value):
+            self.best_anywhere = trial
 
     def _place(self, trial: Trial) -> None:
         """Among the best, where it belongs there. The front is kept in the order of its costs."""

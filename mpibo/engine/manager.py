@@ -417,7 +417,7 @@ class Manager:
             self._ended += 1
             self._supply.ended(duration)
             span = None if trial.finished is None or trial.started is None else trial.finished - trial.started
-            self._overtime.ended(trial.id, duration, span)
+            self._overtime.ended(trial.id, duration, span, trial.budget)
             if (told := self._failing.told_by(trial)) is not None:
                 self._end = Ended("failing", 1, told, trial.error or "")
             self._watch(trial)
@@ -473,16 +473,19 @@ class Manager:
         for worker in self._roster.missing(self._transport.workers, now):
             self._bury(worker, f"it has not come up within {START:g} s")
 
+    def _budget_of(self, number: int) -> int:
+        return self.ledger.running[number].budget if number in self.ledger.running else 0
+
     def _judge_times(self, now: float) -> None:
         """Tell trials past their time to end; give up the last ones of a run where nobody waits for more."""
-        roster, typical = self._roster, self._supply.typical
-        if self.closing or not roster.began or typical is None:
+        roster = self._roster
+        if self.closing or not roster.began or self._supply.typical is None:
             return
         workers = {number: worker for worker, number in roster.busy.items()}
-        for number, grace, why in self._overtime.overdue(roster.began, now, typical):
+        for number, grace, why in self._overtime.overdue(roster.began, now, self._budget_of):
             self._transport.send(workers[number], messages.cancel(number, "timeout", grace, why))
         if roster.idle and self._nothing_left():
-            useless = self._overtime.useless(roster.began, now, typical, len(roster.idle), roster.serving)
+            useless = self._overtime.useless(roster.began, now, len(roster.idle), roster.serving, self._budget_of)
             for number, why in list(useless):
                 log.warning("trial %d is given up: %s", number, why)
                 self._commit({"kind": "abandon", "id": number, "why": why})
