@@ -333,6 +333,7 @@ def train(lr, trial):
 
 
 @pytest.mark.torch
+@pytest.mark.timeout(300)
 def test_a_run_that_is_ended_goes_on_and_finds_the_same(tmp_path):
     """SIGUSR1 in mid-training, as Slurm sends it before the time limit: saved, LOST, asked again, bit for bit equal."""
     (tmp_path / "train.py").write_text(TRAIN)
