@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -186,6 +187,20 @@ class Grammar:
     def _take_report(self, event: Event) -> Iterator[tuple[str, str]]:
         if event["id"] not in self._abandoned:  # its worker may not have heard of it yet
             yield from self._runs(event)
+        if (saved := event.get("checkpoint")) is not None:
+            if saved["step"] != event["step"]:
+                yield f"a checkpoint of the reported step, {event['step']}", f"one of step {saved['step']}"
+            if not re.fullmatch("[0-9a-f]{64}", saved["sha256"]):
+                yield "the SHA-256 of a checkpoint", f"{saved['sha256']}"
+            if not isinstance(saved["bytes"], int) or saved["bytes"] < 1:
+                yield "the size of a checkpoint", f"{saved['bytes']} bytes"
+
+    def _take_note(self, event: Event) -> Iterator[tuple[str, str]]:
+        if event["id"] not in self._abandoned:
+            yield from self._runs(event)
+
+    def _take_drop(self, event: Event) -> Iterator[tuple[str, str]]:
+        yield from self._known("drop", event["ids"])
 
     def _take_end(self, event: Event) -> Iterator[tuple[str, str]]:
         if event["state"] not in ENDS:

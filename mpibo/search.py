@@ -27,6 +27,7 @@ from mpibo.trial import (
     Proposal,
     State,
     Trial,
+    budget_range,
     end_event,
     start_event,
     trial_of,
@@ -34,6 +35,7 @@ from mpibo.trial import (
 
 if TYPE_CHECKING:
     from mpibo.recommend import Recommended
+    from mpibo.schedules import Schedule
 
 DIRECTIONS = 4  # weightings of the goals that a large answer is split over
 
@@ -54,7 +56,8 @@ class Search:
         start: Configs to try first; missing names are sampled.
         warm_start: Another run's folder or journal, or a CSV file of results. In the same space its results are
             added; in one that only overlaps its best configs are tried after those of ``start``.
-        budget: The budget of every trial.
+        schedule: How much of the budget a config gets, a name with options (``"asha:eta=3"``) or an object; None: all.
+        budget: The budget of every trial, a whole number; with a schedule the smallest and the largest, ``(1, 27)``.
 
     Attributes:
         choice: The model that made the last answer and why, where the strategy chooses (``auto``), else None.
@@ -77,18 +80,28 @@ class Search:
         max_trials: int | None = None,
         start: Sequence[Config] = (),
         warm_start: str | os.PathLike[str] | None = None,
-        budget: int = 1,
+        schedule: str | Schedule | None = None,
+        budget: int | tuple[int, int] | str = 1,
     ) -> None:
         self.space = space if isinstance(space, Space) else Space(space)
         self.seed = seed
         self.workers = workers
         self.aims = aims_of(maximize, goals, limits)
         self.noise = noise
-        self.budget = budget
+        low, self.budget = scheduled(schedule, budget)
+        if schedule is not None and self.aims.several:
+            raise ValueError("a schedule compares trials by one value: not with several goals")
         self.table = Trials(self.space, *self.aims)
         self.table.workers, self.table.total, self.table.noise = workers, max_trials, noise
         self._method = method
         self._strategy: Strategy | None = None
+        self._schedule: Schedule | None = None
+        self._lowest = low
+        self._scheduled = schedule
+        if schedule is not None:
+            self._schedule = self._made(schedule)
+            self.table.steps, self.table.told = self._schedule.steps, {}
+        self._collected: set[int] = set()  # rows whose checkpoints were named as useless
         self._ledger = Ledger(*self.aims)
         self._judged: tuple[int, Recommended | None] = (-1, None)  # rows that had ended, and what came of them
         self._trials: dict[int, Trial] = {}
@@ -97,7 +110,7 @@ class Search:
         if warm_start is not None:
             from mpibo.warm import prior  # reads files; a search by itself does not
 
-            known = prior(warm_start, self.space, self.aims, seed=seed, budget=budget)
+            known = prior(warm_start, self.space, self.aims, seed=seed, budget=self.budget)
             start = [*start, *known.start]
             for event in known.results:
                 self._take(event | {"id": self.table.n})
@@ -172,17 +185,19 @@ class Search:
             steps, values = self.table.curves(number)
             last = float(-values[-1] if self.aims.maximize else values[-1]) if len(steps) else None
             outcome = outcome_of(value, reported=last, aims=self.aims)
+            if self.stops and value is None and last is not None and number in self.stop():
+                outcome = replace(outcome, state=State.STOPPED)
         return self._take(end_event(number, outcome))
 
     def report(self, trial: Trial | int, value: float, step: int, **metrics: Any) -> bool:
-        """Say how a trial goes; False when it is to end (no schedule ends one yet)."""
+        """Say how a trial goes; False when the schedule, or the strategy, wants it to end: tell it without a value."""
         number = self._running(trial)
         told = as_number(value)
         if told is None:
             raise ValueError(f"expected a number to report, got {type(value).__name__}: {value!r}")
         event = {"kind": "report", "id": number, "step": step, "value": plain(told), "metrics": plain(metrics)}
         self.apply(event)
-        return True
+        return not self.stops or number not in self.stop()
 
     def add(self, config: Config, value: Any) -> Trial:
         """Tell a result that was found elsewhere. It does not count as asked for."""
@@ -214,8 +229,51 @@ class Search:
     def apply(self, event: Event) -> None:
         """Take one line of the journal in. A ``proposer`` line means cold caches: a fresh strategy."""
         if event["kind"] == "proposer":
-            self._strategy = None
+            self._forget()
         self.table.apply(event)
+
+    def _forget(self) -> None:
+        self._strategy = None
+        if self._scheduled is not None:
+            self._schedule = self._made(self._scheduled)
+
+    def _made(self, schedule: str | Schedule) -> Schedule:
+        from mpibo.schedules import make as make_schedule
+
+        return make_schedule(copy.deepcopy(schedule), self._lowest, self.budget)
+
+    @property
+    def stops(self) -> bool:
+        """Whether ``stop`` can name a trial."""
+        return self._schedule.stops if self._schedule is not None else hasattr(self._method, "stop")
+
+    def stop(self) -> list[int]:
+        """Ids of running trials that are to end, as the schedule says, or a strategy object of the user's own."""
+        if self._schedule is not None:
+            return self._schedule.stop(self.table)
+        self._strategy = self._strategy or make(copy.deepcopy(self._method))
+        return [int(number) for number in self._strategy.stop(self.table)]  # type: ignore[attr-defined]
+
+    def collect(self) -> list[int]:
+        """Ids of trials whose checkpoints are of no more use, each named once.
+
+        Of use are those of trials that run, were lost or may go on, those that such a trial goes on from, and the
+        incumbent's.
+        """
+        table = self.table
+        saved = table.saved - self._collected
+        if not saved or self._schedule is None:
+            return []
+        alive = self._schedule.live(table) | table.mask(State.RUNNING)
+        lost = np.flatnonzero(table.mask(State.LOST))
+        alive[lost[~np.isin(lost, table.retry_of)]] = True
+        used = np.isin(table.root, table.root[alive & ~table.done])  # the trainings that go on, from their beginning
+        used |= alive
+        if table.incumbent is not None:
+            used[table.incumbent] = True
+        over = [number for number in sorted(saved) if not used[number]]
+        self._collected.update(over)
+        return over
 
     def prepare(self) -> None:
         """Load what a built-in strategy's models need, without any effect on what is proposed."""
@@ -235,41 +293,53 @@ class Search:
         if self._strategy is None:
             self._strategy = make(copy.deepcopy(self._method))  # what an object kept is a cache, too
         n = event["count"]
-        taken = self.table.taken
-        first = [Proposal(config, origin="start") for config, x in self._start if x not in taken][:n]
-        proposals = first
         self.choice = None
-        if len(first) < n:
-            proposals = first + self._proposed(n - len(first), event["ask"], [proposal.config for proposal in first])
-            self.choice = _choice(self._strategy)
+        if self._schedule is None:
+            proposals = [replace(each, budget=self.budget) for each in self._new(self.table, n)]
+        else:
+            proposals = self._schedule.propose(self.table, n, _rng(self.seed, 3, event["ask"]), self._new)
         answer = [
-            replace(proposal, ask=event["ask"], place=place, budget=self.budget)
-            for place, proposal in enumerate(proposals[:n])
+            replace(each, ask=event["ask"], place=place, root=None if each.parent is None else self._root(each.parent))
+            for place, each in enumerate(proposals[:n])
         ]
         self.table.offer(answer)
         return answer
 
-    def _proposed(self, n: int, ask: int, given: list[Config]) -> list[Proposal]:
+    def _root(self, row: int) -> int:
+        return int(self.table.root[row])
+
+    def _new(self, table: Trials, n: int) -> list[Proposal]:
+        """At most ``n`` new configs: those to start with first, then the strategy's, which sees ``table``."""
+        taken = table.taken
+        first = [Proposal(config, origin="start") for config, x in self._start if x not in taken][:n]
+        if len(first) == n:
+            return first
+        proposals = first + self._proposed(table, n - len(first), [proposal.config for proposal in first])
+        assert self._strategy is not None
+        self.choice = _choice(self._strategy)
+        return proposals
+
+    def _proposed(self, table: Trials, n: int, given: list[Config]) -> list[Proposal]:
         """The strategy's part of an answer, without the configs ``given`` already, of which it does not know.
 
         With several goals it is made in up to four parts, each under random weights of its own; a later part sees those
         before it as waiting.
         """
         assert self._strategy is not None
-        rng, dice = _rng(self.seed, 1, ask), _rng(self.seed, 2, ask)
+        rng, dice = _rng(self.seed, 1, table.asked), _rng(self.seed, 2, table.asked)
         parts = min(n, DIRECTIONS) if self.aims.several else 1
-        kept = self.table.waiting
+        kept = table.waiting
         proposals: list[Proposal] = []
         for part in range(parts):
             if self.aims.several:
-                self.table.weigh(dice.dirichlet(np.ones(len(self.aims.goals))))
-            more = self._strategy.propose(self.table, (n + part) // parts, rng)
+                table.weigh(dice.dirichlet(np.ones(len(self.aims.goals))))
+            more = self._strategy.propose(table, (n + part) // parts, rng)
             more = more if _ours(self._strategy) else [self._checked(each) for each in more]
             proposals += [each for each in more if each.origin == "repeat" or each.config not in given]
             if part < parts - 1:
                 given = given + [each.config for each in more]
-                self.table.waiting = np.concatenate([kept, self.space.encode([each.config for each in proposals])])
-        self.table.waiting = kept
+                table.waiting = np.concatenate([kept, self.space.encode([each.config for each in proposals])])
+        table.waiting = kept
         return proposals
 
     def _recommended(self) -> Recommended | None:
@@ -284,6 +354,20 @@ class Search:
             return replace(proposal, config=self.space.check(dict(proposal.config)))
         except (ValueError, TypeError) as error:
             raise ValueError(f"the strategy {self._method!r} proposed a config outside the space: {error}") from error
+
+
+def scheduled(schedule: Any, budget: Any) -> tuple[int, int]:
+    """Smallest and largest budget; they differ with a schedule alone.
+
+    Raises:
+        ValueError: A range without a schedule, or the other way round.
+    """
+    low, high = budget_range(budget)
+    if schedule is None and low != high:
+        raise ValueError(f"a range of budgets, {low}:{high}, is for a schedule: give one, as in asha, or one budget")
+    if schedule is not None and low == high:
+        raise ValueError(f"the schedule {schedule} needs a smallest and a largest budget, as in 1:27; got {high}")
+    return low, high
 
 
 def _rng(*numbers: int) -> np.random.Generator:

@@ -255,6 +255,10 @@ class Settings:
         "process",
         "process|fresh|none",
     )
+    checkpoint_every: float | None = _setting(
+        "trials", "save trials that can resume after so much time (default: when the run needs it)", seconds, None,
+        "TIME",
+    )  # fmt: skip
     memory_per_worker: int | None = _setting("trials", "memory limit of one evaluation (500M 2G)", size, None, "SIZE")
     workers: int | None = _setting(
         "workers", "evaluations at once without MPI (under MPI the ranks count)", _positive, None, "N"

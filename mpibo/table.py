@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ Array = NDArray[np.float64]
 STATES = tuple(State)
 CODE = {state: code for code, state in enumerate(STATES)}
 ORIGINS = ("start", "design", "model", "retry", "promotion", "repeat", "added")
+LINKS = ("parent", "retry_of", "bracket", "rung")
 CURVE_POINTS = 100
 
 
@@ -52,7 +54,12 @@ class Trials:
         fit: Whether that ask wants a model of the newest results; if not, the last one kept will do.
         affordable: Names of the models that keep ahead of the workers; None where nobody counts.
         typical: Typical duration of an evaluation in seconds, None before the first has ended.
-        waiting: ``(w, d)`` encoded proposals that were handed out but not started.
+        waiting: ``(w, d)`` encoded proposals of new configs that were handed out but not started.
+        kept: All proposals that wait, promotions included.
+        steps: Steps whose reports are kept whatever else of a long curve is thinned out: those of a schedule's rungs.
+        configs: Rows that count towards ``total``: no promotion, no retry, not added by hand.
+        saved: Ids of rows that have a checkpoint.
+        told: The configs of rows to the last bit, by id, where they are wanted: of a run with a schedule.
     """
 
     def __init__(
@@ -70,14 +77,23 @@ class Trials:
         self.affordable: list[str] | None = None
         self.typical: float | None = None
         self.waiting: Array = np.empty((0, space.dimension))
+        self.kept: list[Proposal] = []
+        self.steps: Set[int] = frozenset()
+        self.configs = 0
+        self.saved: set[int] = set()
+        self.told: dict[int, Config] | None = None
         self._X = np.empty((64, space.dimension))
         self._y = np.full(64, np.nan)
         self._state = np.zeros(64, np.int8)
         self._budget = np.zeros(64, np.int64)
         self._order = np.full(64, -1, np.int64)
         self._origin = np.zeros(64, np.int8)
+        self._links = {name: np.full(64, -1, np.int64) for name in LINKS}
+        self._root = np.zeros(64, np.int64)
+        self._promoted = np.zeros(64, bool)
         self._metrics: dict[str, Array] = {}
         self._curves: dict[int, list[tuple[float, float]]] = {}
+        self._marks: dict[int, list[tuple[int, float]]] = {}  # rows and values reported at each of ``steps``
         self._unencoded: list[Config] = []  # configs of the last rows, encoded together when X is read
         self._ended = 0
         self._keys: set[bytes] = set()
@@ -113,6 +129,69 @@ class Trials:
     def origin(self) -> NDArray[np.int8]:
         """``(n,)`` origins: indices into ``table.ORIGINS``."""
         return self._origin[: self.n]
+
+    @property
+    def parent(self) -> NDArray[np.int64]:
+        """``(n,)`` the row that each goes on from with a larger budget, -1 where it began."""
+        return self._links["parent"][: self.n]
+
+    @property
+    def retry_of(self) -> NDArray[np.int64]:
+        """``(n,)`` the lost row that each takes up again, or -1."""
+        return self._links["retry_of"][: self.n]
+
+    @property
+    def bracket(self) -> NDArray[np.int64]:
+        """``(n,)`` numbers of the brackets, -1 without a schedule."""
+        return self._links["bracket"][: self.n]
+
+    @property
+    def rung(self) -> NDArray[np.int64]:
+        """``(n,)`` numbers of the rungs, 0 at the bottom; -1 without a schedule."""
+        return self._links["rung"][: self.n]
+
+    @property
+    def promoted(self) -> NDArray[np.bool_]:
+        """``(n,)`` True where another row, or a proposal that waits, goes on from this one."""
+        promoted = self._promoted[: self.n].copy()
+        promoted[[each.parent for each in self.kept if each.parent is not None]] = True
+        return promoted
+
+    @property
+    def left(self) -> int | None:
+        """How many new configs may still be proposed; None without a ``total``."""
+        return None if self.total is None else max(0, self.total - self.configs - len(self.waiting))
+
+    @property
+    def root(self) -> NDArray[np.int64]:
+        """``(n,)`` the row with which the training that each row is part of began: through promotions and retries."""
+        return self._root[: self.n]
+
+    def config(self, row: int) -> Config:
+        """The config of a row: as it was told where that is known, else decoded, floats to 1e-9."""
+        told = None if self.told is None else self.told.get(row)
+        return dict(told) if told is not None else self.space.decode(self.X[row : row + 1])[0]
+
+    def view(self, rows: NDArray[np.int64], y: Array, state: NDArray[np.int8], last: NDArray[np.int64]) -> Trials:
+        """A table of one row for each of some configs, as a strategy without budgets wants it.
+
+        Args:
+            rows: ``(m,)`` the rows that stand for the configs.
+            y: ``(m,)`` their values.
+            state: ``(m,)`` their states.
+            last: ``(m,)`` the rows whose metrics they have.
+        """
+        self._encode()
+        shown = copy.copy(self)
+        shown.n = len(rows)
+        shown.kept = []
+        shown._X, shown._y, shown._state, shown._order = self._X[rows], y, state, self._order[rows]
+        shown._origin, shown._budget = self._origin[rows], np.ones(len(rows), np.int64)
+        shown._links = {name: np.full(len(rows), -1, np.int64) for name in LINKS}
+        shown._root, shown._promoted = np.arange(len(rows)), np.zeros(len(rows), bool)
+        shown._metrics = {name: column[last] for name, column in self._metrics.items()}
+        shown._curves, shown._marks = {}, {}
+        return shown
 
     def metric(self, name: str) -> Array:
         """``(n,)`` values of a metric with the person's sign; NaN where a row has none."""
@@ -214,6 +293,11 @@ class Trials:
         points = np.array(self._curves.get(trial, []), dtype=float).reshape(-1, 2)
         return points[:, 0], points[:, 1]
 
+    def reported_at(self, step: int) -> tuple[NDArray[np.int64], Array]:
+        """What was reported at one of ``steps``, as it came: ``(m,)`` rows and values to minimise."""
+        marks = self._marks.get(step, [])
+        return np.array([row for row, _ in marks], np.int64), np.array([value for _, value in marks], float)
+
     def offer(self, proposals: Sequence[Proposal]) -> None:
         """Remember an answer, so that a later ``ask`` event can name those of it that still wait."""
         for proposal in proposals:
@@ -223,6 +307,7 @@ class Trials:
     def forget_offers(self) -> None:
         """Forget every answer: what was handed out before this start of the proposer."""
         self._offered.clear()
+        self.kept = []
         self.waiting = np.empty((0, self.space.dimension))
 
     def apply(self, event: Event) -> None:
@@ -269,7 +354,8 @@ class Trials:
         self.typical = event.get("typical")
         kept = {(ask, place): self._offered[ask, place] for ask, place in event["keep"]}
         self._offered = kept
-        self.waiting = self.space.encode([proposal.config for proposal in kept.values()])
+        self.kept = list(kept.values())
+        self.waiting = self.space.encode([each.config for each in self.kept if each.parent is None])
 
     def _add_row(self, event: Mapping[str, Any]) -> None:
         if event["id"] != self.n:
@@ -281,11 +367,22 @@ class Trials:
         row = self.n
         self.n += 1
         self._unencoded.append(event["config"])
+        if self.told is not None:
+            self.told[row] = event["config"]
         self._y[row] = np.nan
         self._state[row] = CODE[State.RUNNING]
         self._budget[row] = event.get("budget", 1)
         self._order[row] = -1
         self._origin[row] = ORIGINS.index(event.get("origin", "model"))
+        self._promoted[row] = False
+        for name, column in self._links.items():
+            column[row] = event.get(name, -1)
+        before = event.get("retry_of", event.get("parent"))
+        self._root[row] = row if before is None else self._root[before]
+        if event.get("parent") is not None:
+            self._promoted[event["parent"]] = True
+        if before is None and event["kind"] == "start":
+            self.configs += 1
 
     def _settle(self, row: int, state: State, event: Mapping[str, Any]) -> None:
         if self._state[row] != CODE[State.RUNNING]:
@@ -301,12 +398,19 @@ class Trials:
                 column[row] = value
 
     def _report(self, event: Mapping[str, Any]) -> None:
+        if event.get("checkpoint"):
+            self.saved.add(event["id"])
         if event.get("value") is None:
             return
         curve = self._curves.setdefault(event["id"], [])
-        curve.append((event["step"], -event["value"] if self.aims.maximize else event["value"]))
-        if len(curve) > 2 * CURVE_POINTS:
-            del curve[1:-1:2]  # every other point, the first and the last stay
+        value = -event["value"] if self.aims.maximize else event["value"]
+        curve.append((event["step"], value))
+        if event["step"] in self.steps:
+            self._marks.setdefault(event["step"], []).append((event["id"], value))
+        if len(curve) > 2 * CURVE_POINTS:  # every other point goes, but the first, the last and those of rungs
+            curve[:] = [
+                point for i, point in enumerate(curve) if i % 2 == 0 or i == len(curve) - 1 or point[0] in self.steps
+            ]
 
     def _encode(self) -> None:
         if not self._unencoded:
@@ -328,9 +432,11 @@ class Trials:
 
         self._X, self._y, self._state = longer(self._X), longer(self._y), longer(self._state)
         self._budget, self._order, self._origin = longer(self._budget), longer(self._order), longer(self._origin)
-        for name, column in self._metrics.items():
-            self._metrics[name] = longer(column)
-            self._metrics[name][len(column) :] = np.nan
+        self._root, self._promoted = longer(self._root), longer(self._promoted)
+        self._links = {name: longer(column) for name, column in self._links.items()}
+        for name, metric in self._metrics.items():
+            self._metrics[name] = longer(metric)
+            self._metrics[name][len(metric) :] = np.nan
 
 
 def key(x: Array) -> bytes:

@@ -8,7 +8,9 @@ open       ``utc host pid job settings space objective versions``: a start of th
 proposer   ``pid versions cpu threads``: a proposer child is there, with cold caches
 ask        ``ask count fit typical affordable keep``: a numbered request; ``keep``: ``[ask, place]`` that stay waiting
 start      ``id config budget origin seed worker host`` and where set ``ask place parent retry_of bracket rung``
-report     ``id step value metrics``
+report     ``id step value metrics``, and where one was saved ``checkpoint``: ``step sha256 bytes``
+note       ``id text``: what a person should know of a trial, as a checkpoint that could not be used
+drop       ``ids``: the checkpoints of these trials are of no more use (says a schedule)
 end        ``id state value reason error metrics duration``
 lost       ``id why death``: its worker is gone; ``death`` counts against ``attempts``, a planned end does not
 stop       ``request seen ids``: a stopping rule spoke
@@ -57,8 +59,9 @@ class State(str, Enum):
 class Proposal:
     """A config that a strategy wants evaluated. ``Proposal(config)`` suffices.
 
-    ``origin`` is start, design, model, retry, promotion, repeat or added; ``ask`` and ``place`` are filled in by the
-    search: the number of the request and the proposal's index in its answer.
+    ``origin`` is start, design, model, retry, promotion, repeat or added; ``ask``, ``place`` and ``root`` are filled in
+    by the search: the number of the request, the proposal's index in its answer, and of a promotion the id of the row
+    with which its training began.
     """
 
     config: Config
@@ -69,6 +72,7 @@ class Proposal:
     rung: int | None = None
     ask: int | None = None
     place: int | None = None
+    root: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +120,25 @@ class Outcome:
     host: str | None = None
 
 
+def budget_range(budget: Any) -> tuple[int, int]:
+    """Smallest and largest budget from a whole number, a pair or ``"1:27"``.
+
+    Raises:
+        ValueError: Anything else.
+    """
+    parts = budget.split(":") if isinstance(budget, str) else budget if isinstance(budget, (tuple, list)) else [budget]
+    try:
+        if any(isinstance(part, bool) or int(part) != (int(part) if isinstance(part, str) else part) for part in parts):
+            raise ValueError
+        low, high = (int(part) for part in (parts if len(parts) == 2 else [*parts, *parts]))
+    except (TypeError, ValueError, OverflowError):
+        low = high = 0
+    if not 1 <= low <= high:
+        told = "a budget from 1 on, as in 9, or the smallest and the largest, as in 1:27 or (1, 27)"
+        raise ValueError(f"expected {told}, got {budget!r}")
+    return low, high
+
+
 def trial_seed(seed: int, ancestor: int) -> int:
     """The seed of a trial, from the run's seed and the id of its first ancestor: a retry sees the same numbers."""
     digest = hashlib.sha256(f"{seed}:{ancestor}".encode()).digest()
@@ -124,7 +147,7 @@ def trial_seed(seed: int, ancestor: int) -> int:
 
 def trial_of(proposal: Proposal, number: int, seed: int, worker: int | None = None, host: str | None = None) -> Trial:
     """The trial that a proposal becomes when it is started as row ``number`` of a run with this ``seed``."""
-    ancestor = number if proposal.parent is None else proposal.parent
+    ancestor = number if proposal.root is None else proposal.root
     return Trial(
         id=number, config=proposal.config, budget=proposal.budget, parent=proposal.parent, origin=proposal.origin,
         bracket=proposal.bracket, rung=proposal.rung, ask=proposal.ask, place=proposal.place,
@@ -145,19 +168,26 @@ def start_event(trial: Trial) -> Event:
     """The ``start`` line of a trial; what is not set is left out."""
     names = ("id", "config", "budget", "origin", "ask", "place", "parent", "retry_of", "bracket", "rung", "seed",
              "worker", "host")  # fmt: skip
-    values = ((name, getattr(trial, name)) for name in names)
-    return {"kind": "start"} | {name: value for name, value in values if value is not None}
+    event: Event = {"kind": "start"}
+    for name in names:
+        if (value := getattr(trial, name)) is not None:
+            event[name] = value
+    return event
 
 
 def end_event(trial_id: int, outcome: Outcome) -> Event:
     """The ``end`` line of a trial."""
     event: Event = {"kind": "end", "id": trial_id, "state": outcome.state.value}
-    for name in ("value", "reason", "error"):
-        if getattr(outcome, name) is not None:
-            event[name] = getattr(outcome, name)
+    if outcome.value is not None:
+        event["value"] = outcome.value
+    if outcome.reason is not None:
+        event["reason"] = outcome.reason
+    if outcome.error is not None:
+        event["error"] = outcome.error
     if outcome.metrics:
         event["metrics"] = dict(outcome.metrics)
-    return event | {"duration": round(outcome.duration, 6)}
+    event["duration"] = round(outcome.duration, 6)
+    return event
 
 
 class Ledger:
@@ -237,9 +267,12 @@ class Ledger:
         self._origin = max(utc - self._first_utc, self.elapsed)
 
     def _start(self, event: Event) -> Trial:
-        names = ("id", "config", "budget", "origin", "ask", "place", "parent", "retry_of", "bracket", "rung", "seed",
-                 "worker", "host")  # fmt: skip
-        trial = Trial(**{name: event[name] for name in names if name in event}, started=self._now())
+        get = event.get
+        trial = Trial(
+            id=event["id"], config=event["config"], budget=get("budget", 1), seed=get("seed", 0), parent=get("parent"),
+            retry_of=get("retry_of"), bracket=get("bracket"), rung=get("rung"), origin=get("origin", "model"),
+            ask=get("ask"), place=get("place"), worker=get("worker"), host=get("host"), started=self._now(),
+        )  # fmt: skip
         self.next_id = max(self.next_id, trial.id + 1)
         self.counts[State.RUNNING] += 1
         if trial.retry_of is not None:
@@ -286,8 +319,11 @@ class Ledger:
 
     def _settle(self, trial: Trial, state: State, event: Event) -> Trial:
         del self.running[trial.id]
-        ended = replace(
-            trial, state=state, value=event.get("value"), reason=event.get("reason"), error=event.get("error"),
+        ended = Trial(  # replace() takes three times as long
+            id=trial.id, config=trial.config, budget=trial.budget, seed=trial.seed, parent=trial.parent,
+            retry_of=trial.retry_of, bracket=trial.bracket, rung=trial.rung, origin=trial.origin, ask=trial.ask,
+            place=trial.place, worker=trial.worker, host=trial.host, started=trial.started,
+            state=state, value=event.get("value"), reason=event.get("reason"), error=event.get("error"),
             metrics=event.get("metrics", {}), duration=event.get("duration"), order=self.ended, finished=self._now(),
         )  # fmt: skip
         self.counts[State.RUNNING] -= 1
@@ -314,7 +350,11 @@ class Ledger:
         """Among the best, where it belongs there. The front is kept in the order of its costs."""
         costs = self.aims.costs(trial.value, trial.metrics)
         highest = self.front[0].budget if self.front else trial.budget
-        if costs is None or trial.budget < highest or not self.aims.keep(trial.metrics):
+        if costs is None or trial.budget < highest:
+            return
+        if not self.aims.several and trial.budget == highest and self._costs and costs >= self._costs[0]:
+            return  # the first of equals stays
+        if not self.aims.keep(trial.metrics):
             return
         if trial.budget > highest:
             self.front, self._costs = [], []
@@ -322,8 +362,6 @@ class Ledger:
         near = len(costs) <= 2  # then the costs go down as the first goes up: neighbours tell all
         if any(dominates(other, costs) for other in self._costs[max(at - 1, 0) if near else 0 : at]):
             return
-        if not self.aims.several and self._costs[at : at + 1] == [costs]:
-            return  # the first of equals stays
         end = len(self._costs)
         if near:
             end = next((i for i in range(at, end) if not dominates(costs, self._costs[i])), end)

@@ -137,6 +137,7 @@ def run(
             if ended.why != TAKEN:
                 with suppress(OSError):  # a disk that is full; what was written is what counts
                     journal.sync()
+                    earlier.shelf.tidy(folder)
                     orphans.clear(folder, kept)  # now that their lines can't be lost any more
                     keeper.write(ended)  # before the views: a launcher that was told to end may leave us a second
                     token.unlink(missing_ok=True)
@@ -304,7 +305,7 @@ def _worker_setup(job: Job, settings: Settings, folder: Path, token: Path, threa
         "argv": sys.argv, "isolation": settings.isolation, "trial_timeout": fixed_timeout(settings),
         "memory": settings.memory_per_worker, "threads": threads, "path": _script_folder(),
         "goals": list(settings.goals), "limits": list(settings.limits), **_resources_of(settings),
-        "beat": min(BEAT, lease_of(settings) / 4),
+        "beat": min(BEAT, lease_of(settings) / 4), "checkpoint_every": settings.checkpoint_every,
     }  # fmt: skip
 
 

@@ -62,7 +62,7 @@ class Manager:
     ) -> None:  # fmt: skip
         workers = len(transport.workers)
         self.limits = limits
-        earlier = earlier or take_in(journal.events, limits.aims)
+        earlier = earlier or take_in(journal.events, limits.aims, limits.rungs)
         self._account = Account(journal, earlier, interrupted, keep, wait)
         self._commit = self._account.commit
         self.ledger = self._account.ledger
@@ -155,6 +155,7 @@ class Manager:
                 self._judge_leases(now)
             self._wake(now)
             self._judge_times(now)
+            self._account.sweep()
         if (ended := self._end or self._asking.ended) is not None:
             return ended
         if self.closing:
@@ -264,7 +265,8 @@ class Manager:
         for trial in self._commit(*map(start_event, starts)):
             assert trial.worker is not None
             self._roster.busy_with(trial.worker, trial.id, now)
-            self._transport.send(trial.worker, messages.run(trial))
+            known = self._account.shelf.candidates(trial.id)
+            self._transport.send(trial.worker, messages.run(trial, known, self.limits.rungs))
 
     def _try_elsewhere(self, number: int) -> list[Trial]:
         """The last configs of suspects, on idle workers that are not theirs."""
@@ -309,6 +311,10 @@ class Manager:
             case "report":
                 if self._roster.busy.get(worker) == message["id"]:
                     self._commit(*[{"kind": "report", "id": message["id"], **point} for point in message["points"]])
+            case "note":
+                if self._roster.busy.get(worker) == message["id"]:
+                    log.warning("trial %d: %s", message["id"], message["text"])
+                    self._commit({"kind": "note", "id": message["id"], "text": message["text"]})
             case "beat":
                 self._transport.send(worker, {"kind": "beat"})
                 if self._roster.is_back(worker):

@@ -177,7 +177,8 @@ def _patiently(follower: Follower, until: int) -> Iterator[Event]:
 
 def proposal_of(told: Mapping[str, Any]) -> Proposal:
     """A proposal as it was before it went through JSON."""
-    return Proposal(**{**told, "config": config_of(told["config"])})
+    config = told["config"]
+    return Proposal(**{**told, "config": config_of(config)} if list in map(type, config.values()) else told)
 
 
 def versions() -> dict[str, Any]:
@@ -278,7 +279,7 @@ def _read(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(proposal: Proposal) -> dict[str, Any]:
-    names = ("config", "budget", "parent", "origin", "bracket", "rung", "ask", "place")
+    names = ("config", "budget", "parent", "origin", "bracket", "rung", "ask", "place", "root")
     values = ((name, getattr(proposal, name)) for name in names)
     return {name: value for name, value in values if value is not None}
 

@@ -34,7 +34,9 @@ class RunningTrial(Protocol):
 
     def resume(self, **parts: Any) -> int: ...
 
-    def report(self, value: float, step: int, **metrics: Any) -> None: ...
+    def report(
+        self, value: float, step: int, *, state: Mapping[str, Any] | None = None, **metrics: Any
+    ) -> None: ...  # fmt: skip
 
 
 def _synthetic(function: str, description: str) -> tuple[str, Builtin]:

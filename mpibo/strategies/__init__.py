@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast, get_args, runtime_checkable
@@ -70,7 +71,7 @@ def make(method: str | Strategy) -> Strategy:
         made = maker
     else:
         try:
-            made = maker(**_parse(name, options, maker))
+            made = maker(**parse_options(name, options, maker))
         except ValueError as error:
             raise ValueError(f"method {method!r}: {error}") from None
     if not isinstance(made, Strategy):
@@ -91,10 +92,21 @@ def _load(path: Path, name: str) -> Any:
     return getattr(module, name)
 
 
-def _parse(name: str, text: str, maker: Any) -> dict[str, Any]:
-    """Keyword arguments from ``"kappa=1.96,model=rf"``, with the types of the maker's signature."""
+def parse_options(name: str, text: str, maker: Any, held: Sequence[str] = ()) -> dict[str, Any]:
+    """Keyword arguments from ``"kappa=1.96,model=rf"``, with the types of the maker's signature.
+
+    Args:
+        name: What to call the maker in messages.
+        text: The options.
+        maker: What takes them.
+        held: Its parameters that are no options.
+
+    Raises:
+        ValueError: An option that it does not take, or one twice, or a value that does not fit.
+    """
     parameters = inspect.signature(maker, eval_str=True).parameters.values()
-    hints = {p.name: p.annotation for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    hints = {p.name: p.annotation for p in parameters if p.kind in kinds and p.name not in held}
     options: dict[str, Any] = {}
     for item in filter(None, text.split(",")):
         option, equals, value = (part.strip() for part in item.partition("="))

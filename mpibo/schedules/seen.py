@@ -1,0 +1,69 @@
+"""What a method sees of a run with budgets: one row for each config, with one value."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpibo.table import CODE, Trials
+from mpibo.trial import State
+
+Array = NDArray[np.float64]
+
+
+def lifted(trials: Trials) -> Trials:
+    """Each config with its value at the largest budget that it was trained to, lifted to the largest of all.
+
+    Between one budget and the next a value changes as it did for those that have both, in the median.
+    """
+    roots, budgets, values, last = levels(trials)
+    shifts = np.zeros(len(budgets))  # from each budget to the next one
+    for k in range(len(budgets) - 1):
+        change = values[:, k + 1] - values[:, k]
+        if not np.isnan(change).all():
+            shifts[k] = np.nanmedian(change)
+    to_top = np.append(np.cumsum(shifts[::-1])[::-1], 0.0)  # from each budget to the largest
+    known = ~np.isnan(values)
+    y = np.full(len(roots), np.nan)
+    for k in range(len(budgets)):
+        y[known[:, k]] = values[known[:, k], k] + to_top[k]
+    return _view(trials, roots, y, last)
+
+
+def at_one_budget(trials: Trials, needed: int) -> Trials:
+    """Each config with its value at one budget, the largest at which at least ``needed`` have one, else the smallest.
+
+    References:
+        Falkner et al. 2018, BOHB, ICML, section 4.
+    """
+    roots, budgets, values, last = levels(trials)
+    enough = np.flatnonzero((~np.isnan(values)).sum(axis=0) >= needed)
+    y = values[:, enough[-1] if len(enough) else 0] if len(budgets) else np.full(len(roots), np.nan)
+    return _view(trials, roots, y.copy(), last)
+
+
+def levels(trials: Trials) -> tuple[NDArray[np.int64], NDArray[np.int64], Array, NDArray[np.int64]]:
+    """The values of each config at each budget.
+
+    Returns:
+        ``(m,)`` the first rows of the configs; ``(k,)`` the budgets at which a value is known, rising; ``(m, k)`` the
+        values, NaN where there is none; ``(m,)`` the row of each config's latest value, or its latest row.
+    """
+    root = trials.root
+    roots = np.flatnonzero(root == np.arange(trials.n))
+    config = np.searchsorted(roots, root)  # which config each row is of
+    rows = np.flatnonzero(trials.done)
+    budgets = np.unique(trials.budget[rows])
+    values = np.full((len(roots), len(budgets)), np.nan)
+    values[config[rows], np.searchsorted(budgets, trials.budget[rows])] = trials.y[rows]
+    last = np.zeros(len(roots), np.int64)
+    last[config] = np.arange(trials.n)  # of several the last one stays
+    last[config[rows]] = rows
+    return roots, budgets, values, last
+
+
+def _view(trials: Trials, roots: NDArray[np.int64], y: Array, last: NDArray[np.int64]) -> Trials:
+    state = trials.state[last].copy()
+    state[~np.isnan(y)] = CODE[State.DONE]
+    state[np.isnan(y) & (trials.done[last])] = CODE[State.LOST]  # it has no value at the budget that counts
+    return trials.view(roots, y, state, last)

@@ -1,0 +1,78 @@
+"""Stopping rules: every config begins with the whole budget, and a rule names those that are to end early."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpibo.schedules import New
+from mpibo.schedules.seen import lifted
+from mpibo.table import Trials
+from mpibo.trial import Proposal, State
+
+
+class FullBudget:
+    """New configs with the whole budget; a rule of a subclass stops some.
+
+    Args:
+        high: The budget.
+    """
+
+    stops = True
+    steps: Set[int] = frozenset()
+
+    def __init__(self, high: int) -> None:
+        self.high = high
+
+    def propose(self, trials: Trials, n: int, rng: np.random.Generator, new: New) -> list[Proposal]:
+        """New configs, as many as may still be proposed."""
+        wanted = n if trials.left is None else min(n, trials.left)
+        begin = new(lifted(trials), wanted) if wanted > 0 else []
+        return [replace(each, budget=self.high) for each in begin]
+
+    def stop(self, trials: Trials) -> list[int]:
+        """Nobody."""
+        return []
+
+    def live(self, trials: Trials) -> NDArray[np.bool_]:
+        """No trial goes on in another."""
+        return np.zeros(trials.n, bool)
+
+
+class Median(FullBudget):
+    """A trial ends when its best value so far is worse than the median of what the others had reported on average.
+
+    Args:
+        low: No trial ends before this step.
+        high: The budget.
+        results: Trials that have come as far before one is judged.
+
+    References:
+        Golovin et al. 2017, Google Vizier, KDD, section 3.2.1: the running averages of the trials' values up to the
+        step.
+    """
+
+    def __init__(self, low: int, high: int, *, results: int = 5) -> None:
+        super().__init__(high)
+        if not 1 <= low <= high:
+            raise ValueError(f"expected a budget from 1 on, the smaller first, got {low}:{high}")
+        if results < 1:
+            raise ValueError(f"expected results >= 1, got {results}")
+        self.low = low
+        self.results = results
+
+    def stop(self, trials: Trials) -> list[int]:
+        """Running trials that are worse than the median of the others."""
+        others = [trials.curves(int(row)) for row in np.flatnonzero(trials.done)]
+        found = []
+        for row in np.flatnonzero(trials.mask(State.RUNNING)):
+            steps, values = trials.curves(int(row))
+            if not len(steps) or steps[-1] < self.low or steps[-1] >= self.high:
+                continue
+            averages = [told[at <= steps[-1]].mean() for at, told in others if len(at) and at[-1] >= steps[-1]]
+            if len(averages) >= self.results and values.min() > np.median(averages):
+                found.append(int(row))
+        return found
