@@ -51,9 +51,7 @@ STATES = st.dictionaries(
     KEYS,
     st.recursive(
         NUMBERS | st.text() | st.binary() | ARRAYS | st.sets(st.integers()) | st.just(np.float32(1.5)),
-        lambda inner: (
-            st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4) | st.tuples(inner, inner)
-        ),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4) | st.tuples(inner, inner),
         max_leaves=12,
     ),
     max_size=5,
