@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +12,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
+import mpibo  # noqa: E402
 from mpibo.objectives import architecture  # noqa: E402
 from mpibo.objectives.modules import Rows  # noqa: E402
 from mpibo.space import Space  # noqa: E402
@@ -94,3 +98,31 @@ def test_rows_are_read_from_all_ends(cell, both, layers):
     network(image).square().sum().backward()
     assert image.grad is not None
     assert (image.grad[0, 0].abs().sum(dim=1) > 0).all()
+
+
+@pytest.fixture
+def example(monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parent.parent / "examples")
+    return importlib.import_module("best_architecture")
+
+
+def test_the_best_network_of_a_run_is_exported_and_drawn(example, tmp_path, monkeypatch, capsys):
+    """Its module as a file, and its picture; a run of something else is told so in a line."""
+
+    def size(config):  # a stand-in for a training
+        return sum(group.parameters for group in architecture.plan(config, 28, 10))
+
+    mpibo.minimize(size, SPACE, method="random", max_trials=3, isolation="none", out=tmp_path / "run")
+    monkeypatch.setattr("sys.argv", ["best_architecture.py", str(tmp_path / "run"), "--out", str(tmp_path / "best")])
+    assert example.main() == 0
+    names: dict = {}
+    exec((tmp_path / "best" / "best_network.py").read_text(), names)
+    best = mpibo.load(tmp_path / "run").best
+    assert sum(weight.numel() for weight in names["network"]().parameters()) == best.value
+    assert (tmp_path / "best" / "best_network.png").stat().st_size > 10_000
+    assert "no checkpoint" in capsys.readouterr().out
+    mpibo.minimize(lambda x: x, {"x": (0.0, 1.0)}, max_trials=1, isolation="none", out=tmp_path / "other")
+    monkeypatch.setattr("sys.argv", ["best_architecture.py", str(tmp_path / "other")])
+    assert example.main() == 1
+    assert "no best trial" in capsys.readouterr().err

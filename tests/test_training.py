@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from running import Stopped, Trial
 
+from mpibo.engine.keeping import Keeping
+from mpibo.engine.running import RunningTrial
 from mpibo.objectives import NAMES, resolve
 from mpibo.space import Space
 
@@ -110,6 +112,21 @@ def test_two_parts_are_the_same_as_one(name, optimizer):
         clock.pop("seconds_per_epoch")
     assert result == expected
     assert function(**chosen, trial=Trial(budget=3, kept=kept))["value"] == expected["value"]  # nothing left to do
+
+
+@pytest.mark.parametrize("name", ["mnist", "rnn"])
+def test_a_checkpoint_file_holds_all_that_a_training_needs(name, tmp_path):
+    """As a run has it: saved at a rung's end, read in another trial."""
+    chosen, function = config(name), load(name)
+    whole, first, second = [], [], []
+    function(**chosen, trial=RunningTrial(1, budget=2, seed=5, emit=whole.append))
+    keeping = Keeping(str(tmp_path), 1, rung=True)
+    function(**chosen, trial=RunningTrial(1, budget=1, seed=5, emit=first.append, keeping=keeping))
+    kept = {"id": 1, **first[0].pop("checkpoint")}
+    torch.rand(7)
+    keeping = Keeping(str(tmp_path), 2, [kept], note=pytest.fail)
+    function(**chosen, trial=RunningTrial(2, budget=2, seed=5, emit=second.append, keeping=keeping))
+    assert first + second == whole
 
 
 def test_the_images_are_learned():

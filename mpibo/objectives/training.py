@@ -90,14 +90,14 @@ def error(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     return int(wrong) / len(labels)
 
 
-def batches(count: int, size: int) -> list[Tensor]:
-    """The rows of each step of an epoch, in an order from torch's global generator.
+def batches(count: int, size: int, device: Any = "cpu") -> list[Tensor]:
+    """The rows of each step of an epoch, in an order from torch's global generator, the CPU's.
 
     A single image that is left over is left out: a batch norm learns nothing from it.
     """
     import torch
 
-    parts = list(torch.randperm(count).split(size))
+    parts = list(torch.randperm(count).to(device).split(size))
     return parts[:-1] if len(parts) > 1 and len(parts[-1]) == 1 else parts
 
 
@@ -149,13 +149,12 @@ class Training:
         from torch.nn.utils import clip_grad_norm_
 
         self.network.train()
-        device = images.device
-        total = torch.zeros((), dtype=torch.float64, device=device)
-        parts = batches(len(images), batch)
-        for number, part in enumerate(parts, start=1):
-            rows = part.to(device)
+        device = images.device.type
+        total = torch.zeros((), dtype=torch.float64, device=images.device)
+        parts = batches(len(images), batch, images.device)
+        for number, rows in enumerate(parts, start=1):
             self.optimizer.zero_grad()
-            with mixed(device.type):
+            with mixed(device):
                 loss = cross_entropy(self.network(scaled(images[rows])), labels[rows])
             self.scaler.scale(loss).backward()
             if self.clip:
