@@ -31,11 +31,21 @@ def arguments(about: str | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--out", type=Path, default=Path("pictures"), help="folder for the pictures (default pictures)")
     parser.add_argument("--quick", action="store_true", help="a reduced run that takes seconds")
-    return parser.parse_args()
+    given = parser.parse_args()
+    _use_one_thread()
+    return given
+
+
+def _use_one_thread() -> None:
+    """The matrices of the examples are small: more threads of BLAS only wait for each other."""
+    import scipy.linalg  # noqa: F401  # brings a BLAS of its own
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(1)
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:
-    """Write ``folder/name.png`` with at most 64 colours, which these pictures look the same in, and say so."""
+    """Write ``folder/name.png`` with at most 128 colours, which these pictures look the same in, and say so."""
     from PIL import Image  # matplotlib needs it, too
 
     drawn = io.BytesIO()
@@ -43,7 +53,7 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     plt.close(figure)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.png"
-    Image.open(drawn).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(path, optimize=True)
+    Image.open(drawn).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
     print(f"picture: {path}")
 
 
