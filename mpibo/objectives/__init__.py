@@ -40,7 +40,7 @@ class RunningTrial(Protocol):
 
 
 def _synthetic(function: str, description: str) -> tuple[str, Builtin]:
-    return f"synthetic:{function}", Builtin(f"{__name__}.synthetic:{function}", description)
+    return f"synthetic:{function.replace('_', '-')}", Builtin(f"{__name__}.synthetic:{function}", description)
 
 
 NAMES: dict[str, Builtin] = {
@@ -57,6 +57,7 @@ NAMES: dict[str, Builtin] = {
         _synthetic("branin", "2 floats, three minima of 0.397887"),
         _synthetic("hartmann3", "3 floats, minimum -3.86278"),
         _synthetic("hartmann6", "6 floats, minimum -3.322368"),
+        _synthetic("hartmann6_fidelity", "hartmann6 with learning curves of 27 steps that cross, for schedules"),
         _synthetic("ackley", "5 floats or as many as the space has, minimum 0 among many local ones"),
         _synthetic("levy", "4 floats or as many as the space has, minimum 0"),
         _synthetic("rosenbrock", "4 floats or as many as the space has, minimum 0 in a curved valley"),

@@ -55,11 +55,11 @@ HARTMANN6_P = (
 )
 
 
-def _hartmann(x: tuple[float, ...], a: Any, p: Any) -> float:
+def _hartmann(x: tuple[float, ...], a: Any, p: Any, alphas: tuple[float, ...] = HARTMANN_ALPHA) -> float:
     """Minus the sum of alpha_i exp(-sum_j A_ij (x_j - P_ij)^2), i = 1 .. 4 (Hartman 1973, in Dixon & Szego 1978)."""
     return -sum(
         alpha * math.exp(-sum(aij * (xj - pij) ** 2 for xj, aij, pij in zip(x, ai, pi, strict=True)))
-        for alpha, ai, pi in zip(HARTMANN_ALPHA, a, p, strict=True)
+        for alpha, ai, pi in zip(alphas, a, p, strict=True)
     )
 
 
@@ -77,6 +77,45 @@ def hartmann3(x1: float, x2: float, x3: float) -> float:
 def hartmann6(x1: float, x2: float, x3: float, x4: float, x5: float, x6: float) -> float:
     """Hartmann's function of six variables: six local minima."""
     return _hartmann((x1, x2, x3, x4, x5, x6), HARTMANN6_A, HARTMANN6_P)
+
+
+@objective(
+    _box(6, 0.0, 1.0),
+    budget=27,
+    optimum=-3.322368,
+    minimisers=[_point(0.20169, 0.150011, 0.476874, 0.275332, 0.311652, 0.6573)],
+)
+def hartmann6_fidelity(
+    x1: float, x2: float, x3: float, x4: float, x5: float, x6: float, *,
+    bias: float = 2.0, noise: float = 0.5, full: int = 27, seconds: float = 0.0, trial: RunningTrial,
+) -> float:  # fmt: skip
+    """Hartmann's function of six variables with learning curves: each unit of the budget is a step, as an epoch is.
+
+    Args:
+        bias: How much smaller each alpha is at the first step: other configs look good there than in the end.
+        noise: Standard deviation at the first step of what half-normal noise adds; from the trial's seed.
+        full: Steps after which the value is the function's, without bias and noise.
+        seconds: What a step takes.
+    """
+    x = (x1, x2, x3, x4, x5, x6)
+    for step in range(trial.resume() + 1, trial.budget + 1):
+        time.sleep(seconds)
+        trial.report(hartmann6_at(x, step, full, bias, noise, trial.seed), step=step)
+    return hartmann6_at(x, trial.budget, full, bias, noise, trial.seed)
+
+
+def hartmann6_at(x: tuple[float, ...], step: int, full: int, bias: float, noise: float, seed: int) -> float:
+    """Hartmann6 at a step of ``full``: alpha grows, and the noise goes, with the logarithm of the step.
+
+    References:
+        Kandasamy et al. 2017, arXiv:1703.06240, appendix: alpha falls with the fidelity. Mallik et al. 2023,
+        PriorBand, NeurIPS: such a bias, and half-normal noise, on the log of the budget; with one difference: the noise
+        is from seed and step.
+    """
+    missing = max(0.0, 1 - math.log(step) / math.log(full)) if full > 1 else 0.0
+    alpha = tuple(each - bias * missing for each in HARTMANN_ALPHA)
+    extra = noise * missing * abs(random.Random(f"{seed}:{step}").gauss(0.0, 1.0)) if noise else 0.0
+    return _hartmann(x, HARTMANN6_A, HARTMANN6_P, alpha) + extra
 
 
 @objective(_box(5, -32.768, 32.768), optimum=0.0, minimisers=[_point(0, 0, 0, 0, 0)])
