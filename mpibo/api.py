@@ -67,6 +67,21 @@ class Result:
         return next(iter(self._leading), None)
 
     @property
+    def best_anywhere(self) -> Trial | None:
+        """The best value at whatever budget, STOPPED trials included; None without one.
+
+        Raises:
+            ValueError: There are several goals.
+        """
+        if self.aims.several:
+            raise ValueError(NO_BEST)
+        valued = [
+            trial for trial in self.trials if trial.value is not None and trial.state in (State.DONE, State.STOPPED)
+        ]
+        kept = [trial for trial in valued if self.aims.keep(trial.metrics)]
+        return min(kept, key=lambda trial: (self.aims.costs(trial.value, trial.metrics), trial.id), default=None)
+
+    @property
     def expected(self) -> float | None:
         """The value to expect of the best config: a model's with ``noise``, else its own."""
         if self.noise and not self.aims.several:
