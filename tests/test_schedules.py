@@ -346,3 +346,72 @@ def test_a_schedule_of_ones_own_is_an_object():
     assert len(search.ask(3)) == 3
     with pytest.raises(TypeError, match="expected a schedule's name or an object"):
         make(Twice, 1, 9)
+
+
+# Real runs
+
+
+class Weights:
+    """What an objective trains: it can be saved, and tells how far it is."""
+
+    def __init__(self):
+        self.steps = 0
+
+    def state_dict(self):
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state):
+        self.steps = state["steps"]
+
+
+def trains(x, *, trial):
+    weights = Weights()
+    first = trial.resume(weights=weights)
+    assert weights.steps == first
+    for step in range(first, trial.budget):
+        weights.steps += 1
+        trial.report((x - 0.3) ** 2 + 1 / weights.steps, step=step + 1)
+    return {"value": (x - 0.3) ** 2 + 1 / weights.steps, "first": first}
+
+
+def test_a_real_run_promotes_from_checkpoints_and_keeps_the_incumbents_alone(tmp_path):
+    result = mpibo.minimize(
+        trains, {"x": (0.0, 1.0)}, schedule="asha", budget=(1, 9), max_trials=18, workers=2, method="random",
+        out=tmp_path / "run", progress="none",
+    )  # fmt: skip
+    trials = result.trials
+    assert {trial.state for trial in trials} == {State.DONE} and len(trials) >= 18 + 6 + 2
+    for trial in trials:
+        assert trial.metrics["first"] == (0 if trial.parent is None else trials[trial.parent].budget)
+    assert result.best.budget == 9 and result.best_anywhere.id == result.best.id
+    kept = {int(folder.name) for folder in (tmp_path / "run/checkpoints").iterdir()}
+    assert result.best.id in kept and len(kept) < 6 and not kept & {trial.parent for trial in trials}
+    assert replay(read(tmp_path / "run").events) == []
+
+
+def test_a_real_run_stops_trials_at_their_reports(tmp_path):
+    result = mpibo.minimize(
+        slowly, {"x": (0.0, 1.0)}, schedule="asha:stop=true", budget=(1, 9), max_trials=12, workers=2, method="random",
+        out=tmp_path / "run", progress="none",
+    )  # fmt: skip
+    states = Counter(trial.state for trial in result.trials)
+    assert states[State.STOPPED] >= 3 and states[State.DONE] >= 1 and len(states) == 2
+    assert replay(read(tmp_path / "run").events) == []
+
+
+def slowly(x, *, trial):
+    import time
+
+    for step in range(trial.budget):
+        time.sleep(0.15)
+        trial.report((x - 0.3) ** 2 + 1 / (step + 1), step=step + 1)
+
+
+def blind(x):
+    return x
+
+
+def test_an_objective_that_can_not_see_its_budget_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"blind can't see its budget, which a schedule sets: take `trial`"):
+        mpibo.minimize(blind, {"x": (0.0, 1.0)}, schedule="asha", budget=(1, 9), max_trials=3, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
