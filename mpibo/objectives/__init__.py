@@ -1,8 +1,9 @@
 """The built-in objectives by name; looking one up imports none of them.
 
 A built-in is a module-level function. It takes its parameters by name (or the whole ``config``), some take the running
-trial, and it carries what a search needs to know as attributes: ``space`` (the TOML form as a dict), ``maximize``, and
-where they are known ``optimum`` (the best value, in the function's own sign), ``minimisers`` or ``maximisers``.
+trial, and it carries what a search needs to know as attributes: ``space`` (the TOML form as a dict), ``maximize``,
+``budget`` (of its trials where nobody says one; default 1), and where they are known ``optimum`` (the best value, in
+the function's own sign), ``minimisers`` or ``maximisers``.
 """
 
 from __future__ import annotations
