@@ -351,32 +351,44 @@ def test_a_schedule_of_ones_own_is_an_object():
 # Real runs
 
 
-class Weights:
-    """What an objective trains: it can be saved, and tells how far it is."""
+def trains():
+    """An objective in which a small class is trained; nested, so that it goes to its child by value."""
 
-    def __init__(self):
-        self.steps = 0
+    class Weights:
+        steps = 0
 
-    def state_dict(self):
-        return {"steps": self.steps}
+        def state_dict(self):
+            return {"steps": self.steps}
 
-    def load_state_dict(self, state):
-        self.steps = state["steps"]
+        def load_state_dict(self, state):
+            self.steps = state["steps"]
+
+    def objective(x, *, trial):
+        weights = Weights()
+        first = trial.resume(weights=weights)
+        assert weights.steps == first
+        for step in range(first, trial.budget):
+            weights.steps += 1
+            trial.report((x - 0.3) ** 2 + 1 / weights.steps, step=step + 1)
+        return {"value": (x - 0.3) ** 2 + 1 / weights.steps, "first": first}
+
+    return objective
 
 
-def trains(x, *, trial):
-    weights = Weights()
-    first = trial.resume(weights=weights)
-    assert weights.steps == first
-    for step in range(first, trial.budget):
-        weights.steps += 1
-        trial.report((x - 0.3) ** 2 + 1 / weights.steps, step=step + 1)
-    return {"value": (x - 0.3) ** 2 + 1 / weights.steps, "first": first}
+def slow():
+    def objective(x, *, trial):
+        import time
+
+        for step in range(trial.budget):
+            time.sleep(0.15)
+            trial.report((x - 0.3) ** 2 + 1 / (step + 1), step=step + 1)
+
+    return objective
 
 
 def test_a_real_run_promotes_from_checkpoints_and_keeps_the_incumbents_alone(tmp_path):
     result = mpibo.minimize(
-        trains, {"x": (0.0, 1.0)}, schedule="asha", budget=(1, 9), max_trials=18, workers=2, method="random",
+        trains(), {"x": (0.0, 1.0)}, schedule="asha", budget=(1, 9), max_trials=18, workers=2, method="random",
         out=tmp_path / "run", progress="none",
     )  # fmt: skip
     trials = result.trials
@@ -391,20 +403,12 @@ def test_a_real_run_promotes_from_checkpoints_and_keeps_the_incumbents_alone(tmp
 
 def test_a_real_run_stops_trials_at_their_reports(tmp_path):
     result = mpibo.minimize(
-        slowly, {"x": (0.0, 1.0)}, schedule="asha:stop=true", budget=(1, 9), max_trials=12, workers=2, method="random",
+        slow(), {"x": (0.0, 1.0)}, schedule="asha:stop=true", budget=(1, 9), max_trials=12, workers=2, method="random",
         out=tmp_path / "run", progress="none",
     )  # fmt: skip
     states = Counter(trial.state for trial in result.trials)
     assert states[State.STOPPED] >= 3 and states[State.DONE] >= 1 and len(states) == 2
     assert replay(read(tmp_path / "run").events) == []
-
-
-def slowly(x, *, trial):
-    import time
-
-    for step in range(trial.budget):
-        time.sleep(0.15)
-        trial.report((x - 0.3) ** 2 + 1 / (step + 1), step=step + 1)
 
 
 def blind(x):
