@@ -77,6 +77,7 @@ class Campaign:
         self.notes = folder / "notes"
         self.witness = Witness()
         self.count = Count(mode)
+        self.environment: dict[str, str] = {}  # of the run, besides our own
         self.process: subprocess.Popen[bytes] | None = None
         self._began = time.monotonic()
 
@@ -94,8 +95,9 @@ class Campaign:
                    method, "--fix", f"notes={self.notes}", "--fix", f"seconds={given.evaluation}", "--progress", "none",
                    "--max-trials", trials, "--seed", str(given.seed), *words]  # fmt: skip
         with open(self.folder / "output", "ab") as output:
-            self.process = subprocess.Popen(command, cwd=self.folder, env=OPEN_MPI | os.environ, stdout=output,
-                                            stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT)  # fmt: skip
+            self.process = subprocess.Popen(command, cwd=self.folder, stdout=output, stderr=subprocess.STDOUT,
+                                            env=OPEN_MPI | os.environ | self.environment,
+                                            stdin=subprocess.DEVNULL)  # fmt: skip
         self.count.starts += 1
         return self.process
 

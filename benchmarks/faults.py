@@ -33,6 +33,25 @@ SHIELD = Path(__file__).resolve().parent.parent / "scripts" / "mpibo-mpirun"
 LEASE = 60.0
 EARLY = 0.15  # share of the manager's kills that come while it still starts
 FULL = 16  # MB of the small disk
+# What makes the disk of a run slow: each of its Python processes imports it at its start. A sync of the journal takes up
+# to half a second, and so does one in fifty of its writes; each leaves a byte in the file ``delays``.
+SLOW = """
+import os, random, time
+_write, _sync, _rng = os.write, os.fdatasync, random.Random(os.getpid())
+def _slow(file):
+    if os.readlink(f"/proc/self/fd/{file}").endswith("journal.jsonl"):
+        with open(DELAYS, "ab") as delays:
+            delays.write(b".")
+        time.sleep(_rng.uniform(0.02, 0.5))
+def fdatasync(file):
+    _slow(file)
+    _sync(file)
+def write(file, data):
+    if file > 2 and _rng.random() < 0.02:
+        _slow(file)
+    return _write(file, data)
+os.write, os.fdatasync = write, fdatasync
+"""
 
 
 class Skipped(Exception):
@@ -176,6 +195,19 @@ def disk_full(run: Campaign, kills: int) -> None:
         subprocess.run(["umount", "-l", str(run.out)], check=False, capture_output=True)
 
 
+def disk_slow(run: Campaign, kills: int) -> None:
+    """A mode: the manager is killed while its disk is slow: much is written that is not synced."""
+    folder, delays = run.folder / "slow", run.folder / "delays"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(f"DELAYS = {str(delays)!r}\n{SLOW}")
+    run.environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+    resumed_after("manager")(run, kills)
+    count = delays.stat().st_size if delays.exists() else 0
+    if not count:
+        raise Stuck("no sync and no write was slow: the mode showed nothing")
+    run.count.note += f"{'; ' if run.count.note else ''}{count} slow syncs and writes"
+
+
 def fill(path: Path) -> None:
     """Write a file until the disk has no room left."""
     path.parent.mkdir(exist_ok=True)
@@ -211,7 +243,7 @@ MODES: dict[str, tuple[Callable[[Campaign, int], None], bool, float]] = {
     "mpirun": (resumed_after("mpirun"), True, 0.1), "shield": (shielded, True, 0.03),
     "child": (survived("sandbox"), False, 0.3), "proposer": (survived("proposer"), False, 0.1),
     "scribe": (survived("scribe"), False, 0.01), "disk-full": (disk_full, False, 0.05),
-    "disk-away": (disk_away, False, 0.05),
+    "disk-away": (disk_away, False, 0.05), "disk-slow": (disk_slow, False, 0.1),
 }  # fmt: skip
 HEADER = ("mode", "kills", "starts", "lines", "DONE", "redone", "lost", "doubled", "different", "left", "s", "load",
           "")  # fmt: skip

@@ -67,6 +67,21 @@ class Result:
         return next(iter(self._leading), None)
 
     @property
+    def best_anywhere(self) -> Trial | None:
+        """The best value at whatever budget, STOPPED trials included; None without one.
+
+        Raises:
+            ValueError: There are several goals.
+        """
+        if self.aims.several:
+            raise ValueError(NO_BEST)
+        valued = [
+            trial for trial in self.trials if trial.value is not None and trial.state in (State.DONE, State.STOPPED)
+        ]
+        kept = [trial for trial in valued if self.aims.keep(trial.metrics)]
+        return min(kept, key=lambda trial: (self.aims.costs(trial.value, trial.metrics), trial.id), default=None)
+
+    @property
     def expected(self) -> float | None:
         """The value to expect of the best config: a model's with ``noise``, else its own."""
         if self.noise and not self.aims.several:
@@ -124,9 +139,10 @@ def minimize(function: Callable[..., Any], space: Any, **settings: Any) -> Resul
             Returns a number, or a dict with ``value`` and metrics, or None if it reported; where there are goals or
             limits a dict with their names.
         space: A ``Space``, a dict of parameters, or a ``ConfigurationSpace``.
-        **settings: ``max_trials walltime deadline target maximize goals limits noise method budget start warm_start
-            seed fix trial_timeout attempts isolation memory_per_worker workers cores_per_worker gpus_per_worker
-            ranks_per_worker out progress`` as in ``mpibo run --help``; ``method`` may be a strategy object.
+        **settings: ``max_trials walltime deadline target maximize goals limits noise method schedule budget start
+            seed fix trial_timeout attempts isolation checkpoint_every memory_per_worker workers cores_per_worker
+            gpus_per_worker ranks_per_worker out progress`` as in ``mpibo run --help``; ``method`` may be a strategy
+            object.
             One of max_trials, walltime and target is required.
 
     Raises:
@@ -141,16 +157,10 @@ def minimize(function: Callable[..., Any], space: Any, **settings: Any) -> Resul
     if loading.loading:
         raise ValueError(NESTED)
     world = mpi.join()
-    strategy = None
-    if not isinstance(settings.get("method") or "", str):
-        from mpibo.strategies import make
-
-        method = make(settings["method"])
-        strategy = loading.dump(method)
-        settings["method"] = type(method).__name__
+    pickles = {name: _pickled(settings, name) for name in ("method", "schedule")}
     checked = settings_from({"maximize": bool(settings.pop("maximize", False))}, settings)
     require_end(checked)
-    job = _job(function, space, checked, strategy)
+    job = _job(function, space, checked, **pickles)
     notebook = checked.progress == "auto" and in_notebook()
     if notebook:
         checked = dataclasses.replace(checked, progress="none")
@@ -200,7 +210,20 @@ def require_end(settings: Settings) -> None:
         raise ValueError("when is the search to end? give max_trials, walltime or target")
 
 
-def _job(function: Callable[..., Any], space: Any, settings: Settings, strategy: bytes | None) -> Job:
+def _pickled(settings: dict[str, Any], name: str) -> bytes | None:
+    """An object in place of a method or a schedule as a pickle; in the settings stays its class's name."""
+    given = settings.get(name) or ""
+    if isinstance(given, str):
+        return None
+    if not isinstance(given, type) and hasattr(given, "propose"):
+        settings[name] = type(given).__name__
+        return loading.dump(given)
+    raise TypeError(f"{name}: expected a name or an object with propose, got {given!r}")
+
+
+def _job(
+    function: Callable[..., Any], space: Any, settings: Settings, method: bytes | None, schedule: bytes | None
+) -> Job:  # fmt: skip
     from mpibo.engine.probe import as_space
 
     if not callable(function):
@@ -210,8 +233,12 @@ def _job(function: Callable[..., Any], space: Any, settings: Settings, strategy:
     name = getattr(function, "__name__", type(function).__name__)
     name = name if name.isidentifier() else "run"
     loading.check_signature(loading.parameters_of(function), form, settings.fix, name)
+    if settings.schedule is not None:
+        loading.check_budget(function, name)
     description = loading.describe(function)
     if description["kind"] == "pickle" and len(description["data"]) > loading.PICKLE_WARNING_BYTES:
         size = len(description["data"]) * 3 / 4 / 2**20
         log.warning("the objective's pickle is %.0f MB: load large data inside it (functools.cache), not outside", size)
-    return Job(name, description, form, loading.source_hash(description, function), strategy, full.describe())
+    source = loading.source_hash(description, function)
+    budget = int(getattr(function, "budget", 1))
+    return Job(name, description, form, source, method, full.describe(), budget, schedule)

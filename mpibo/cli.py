@@ -120,7 +120,7 @@ def run(argv: Sequence[str], prog: str = "mpibo run") -> int:
     file = {key.replace("-", "_"): value for key, value in load_toml(given.settings).items()} if given.settings else {}
     flags = from_flags(given)
     settings = settings_from(file, flags)
-    probe = Probe(description, name, settings.space, settings.fix)
+    probe = Probe(description, name, settings.space, settings.fix, settings.schedule is not None)
     world = mpi.join()
     found = probe.result()
     if "maximize" not in flags and "maximize" not in file and not settings.goals:
@@ -129,7 +129,7 @@ def run(argv: Sequence[str], prog: str = "mpibo run") -> int:
         if not builtin:
             raise ValueError("when is the search to end? give --max-trials, --walltime or --target")
         settings = settings_from(settings.plain(), {"max_trials": TRIALS_OF_A_BUILT_IN})
-    job = Job(name, description, found["space"], found["source"], None, found["text"])
+    job = Job(name, description, found["space"], found["source"], None, found["text"], found["budget"])
     finished = launch.run(job, settings, world)
     ended = finished.ended
     if ended.line:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mpibo.budgets import budget_range
 from mpibo.cli import Parser, describe, from_flags, parser, split_command
 from mpibo.engine import messages
 from mpibo.engine.environment import fair_threads
@@ -29,7 +30,7 @@ def check(argv: Sequence[str]) -> int:
     file = load_toml(given.settings) if given.settings else {}
     settings = settings_from({key.replace("-", "_"): value for key, value in file.items()}, from_flags(given))
     signed = given.maximize is not None or "maximize" in file or bool(settings.goals)
-    found = Probe(description, name, settings.space, settings.fix).result()
+    found = Probe(description, name, settings.space, settings.fix, settings.schedule is not None).result()
     aims = settings.aims if signed else settings.aims._replace(maximize=found["maximize"])
     print(f"{name}: {aims} over\n{found['text']}")
     config = _a_config(found["space"], settings.seed, settings.start)
@@ -40,7 +41,8 @@ def check(argv: Sequence[str]) -> int:
         "memory": settings.memory_per_worker, "threads": fair_threads(1), "goals": list(settings.goals),
         "limits": list(settings.limits),
     }  # fmt: skip
-    trial = Trial(id=0, config=config, budget=settings.budget, seed=trial_seed(settings.seed, 0))
+    budget = budget_range(settings.budget or found["budget"])[0]
+    trial = Trial(id=0, config=config, budget=budget, seed=trial_seed(settings.seed, 0))
     with Local(1, setup, echo=sys.stdout.buffer) as transport:
         for message in _said(transport):
             match message["kind"]:

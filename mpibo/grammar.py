@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -54,6 +55,7 @@ class Grammar:
         self._closed = False
         self._started = 0  # id of the first row of this start
         self._running: dict[int, Event] = {}
+        self._roots: dict[int, int] = {}  # with which row a promotion's or a retry's training began
         self._busy: dict[int, int] = {}  # trial by worker
         self._again: dict[int, Event] = {}  # LOST and FAILED trials that no other has tried again
         self._failed: set[int] = set()  # also those that a ``retire`` line made LOST
@@ -153,7 +155,8 @@ class Grammar:
             parent = event.get("parent")
             if parent is not None:
                 yield from self._known(f"{told} with the parent", [parent])
-            proposal = Proposal(event["config"], parent=parent)
+                self._roots[number] = self._roots.get(parent, int(parent))
+            proposal = Proposal(event["config"], parent=parent, root=self._roots.get(number))
             seed = trial_of(proposal, number, self.settings.get("seed", 0)).seed
             if event["seed"] != seed:
                 yield f"seed {seed} for {told}", f"{event['seed']}"
@@ -169,6 +172,7 @@ class Grammar:
         self._running[number] = event
 
     def _retry(self, event: Event, told: str, earlier: int) -> Iterator[tuple[str, str]]:
+        self._roots[event["id"]] = self._roots.get(earlier, earlier)
         before = self._again.pop(earlier, None)
         if before is None:
             yield "a retry of a LOST or FAILED trial that was not retried yet", f"{told} retries trial {earlier}"
@@ -186,6 +190,20 @@ class Grammar:
     def _take_report(self, event: Event) -> Iterator[tuple[str, str]]:
         if event["id"] not in self._abandoned:  # its worker may not have heard of it yet
             yield from self._runs(event)
+        if (saved := event.get("checkpoint")) is not None:
+            if saved["step"] != event["step"]:
+                yield f"a checkpoint of the reported step, {event['step']}", f"one of step {saved['step']}"
+            if not re.fullmatch("[0-9a-f]{64}", saved["sha256"]):
+                yield "the SHA-256 of a checkpoint", f"{saved['sha256']}"
+            if not isinstance(saved["bytes"], int) or saved["bytes"] < 1:
+                yield "the size of a checkpoint", f"{saved['bytes']} bytes"
+
+    def _take_note(self, event: Event) -> Iterator[tuple[str, str]]:
+        if event["id"] not in self._abandoned:
+            yield from self._runs(event)
+
+    def _take_drop(self, event: Event) -> Iterator[tuple[str, str]]:
+        yield from self._known("drop", event["ids"])
 
     def _take_end(self, event: Event) -> Iterator[tuple[str, str]]:
         if event["state"] not in ENDS:

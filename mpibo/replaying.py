@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from typing import TYPE_CHECKING, Any
 
 from mpibo.engine.proposer import cpu, versions
 from mpibo.engine.sandbox import one_line
 from mpibo.grammar import Difference, Grammar
-from mpibo.store.journal import VERSION
-from mpibo.trial import Event, Proposal, config_of
+from mpibo.store.journal import VERSION, event_of
+from mpibo.trial import Event, Proposal, State, config_of
 
 if TYPE_CHECKING:
     from mpibo.search import Search
@@ -28,6 +28,7 @@ class Replay:
         method: In place of the methods that the journal knows by name only, or by a file that may be elsewhere.
         search: A fresh search for lines that no engine wrote: it is used as it is, and only proposals and choices are
             compared.
+        seen: The ``stop`` lines' numbers of lines that the stopping rule had seen (``seen_by`` finds them).
 
     Attributes:
         starts, asks, choices, proposals: Number of starts of the run, and of what was made again and compared.
@@ -36,7 +37,9 @@ class Replay:
         failed: Why the strategy could not answer the last ask; None if it could.
     """
 
-    def __init__(self, method: str | Strategy | None = None, search: Search | None = None) -> None:
+    def __init__(
+        self, method: str | Strategy | None = None, search: Search | None = None, seen: Set[int] = frozenset()
+    ) -> None:
         self.starts = self.asks = self.choices = self.proposals = 0
         self.elsewhere: dict[str, None] = {}
         self.over = False
@@ -50,6 +53,10 @@ class Replay:
         self._ask = -1
         self._model: str | None = None  # as the choice lines have it
         self._choice: tuple[str, str] | None = None  # the replay's, for the last ask
+        self._seen = seen
+        self._stopped: dict[int, list[int]] = {}  # trials to end, by the number of lines that say so
+        self._named: set[int] = set()  # those that were told
+        self._over: list[int] = []  # trials whose checkpoints the last answer said to be useless
         self._due = False  # whether a choice line must come before the last answer is used
 
     def take(self, event: Event) -> list[Difference]:
@@ -63,7 +70,7 @@ class Replay:
         line = event.get("n", 0)
         differences: list[Difference] = []
         try:
-            for expected, found in self._differ(event):
+            for expected, found in self._differ(event, line):
                 differences.append(Difference(line, expected, found))
         except BadInput:
             raise
@@ -73,7 +80,7 @@ class Replay:
             differences.append(Difference(line, wanted, f"what can't be: {one_line(error)}"))
         return differences
 
-    def _differ(self, event: Event) -> Iterator[tuple[str, str]]:
+    def _differ(self, event: Event, line: int) -> Iterator[tuple[str, str]]:
         if self._grammar:
             yield from self._grammar.take(event)
         match event["kind"]:
@@ -84,9 +91,15 @@ class Replay:
                 self._forget()
             case "ask":
                 yield from self._compare_ask(event)
+                if line in self._seen and self._search and self._search.stops:
+                    self._stopped[line] = self._search.stop()
                 return
             case "choice":
                 yield from self._compare_choice(event)
+            case "stop":
+                yield from self._compare_stop(event)
+            case "drop":
+                yield from self._compare_drop(event)
             case "start" if "ask" in event:
                 yield from self._compare_start(event)
         if self._search is None or (event["kind"] in ("start", "add") and event["id"] != self._search.table.n):
@@ -95,6 +108,8 @@ class Replay:
         if event["kind"] in ("end", "lost", "abandon", "report") and event["id"] not in range(self._search.table.n):
             return
         self._search.apply(event)
+        if line in self._seen and self._search.stops:
+            self._stopped[line] = self._search.stop()
 
     # --- starts of the run and of its proposer ----------------------------------------------------------------------
 
@@ -113,6 +128,7 @@ class Replay:
         self._search = search
 
     def _searching(self, settings: dict[str, Any], space: dict[str, Any], version: int) -> Search:
+        from mpibo.schedules import SCHEDULES
         from mpibo.search import Search
         from mpibo.space import Space
         from mpibo.strategies import METHODS
@@ -129,17 +145,21 @@ class Replay:
                 )
             self.unused = False
             method = method if self._method is None else self._method
+        schedule = settings.get("schedule")
+        if schedule is not None and schedule.partition(":")[0] not in SCHEDULES:
+            raise ValueError(f"the run's schedule was an object, of which the journal has only the name, {schedule}")
         return Search(
             Space.from_json(space), method, seed=settings.get("seed", 0), workers=settings.get("workers", 1),
             maximize=settings.get("maximize", False), goals=settings.get("goals", ()),
             limits=settings.get("limits", ()), noise=settings.get("noise", False),
             max_trials=settings.get("max_trials"), start=[config_of(each) for each in settings.get("start", ())],
-            budget=settings.get("budget", 1),
+            schedule=schedule, budget=settings.get("budget", 1),
         )  # fmt: skip
 
     def _forget(self) -> None:
         """What was handed out does not survive the proposer's end, nor does its failure matter then."""
         self._waiting.clear()
+        self._over = []
         self._due = False
         self.failed = None
 
@@ -160,6 +180,8 @@ class Replay:
         yield from self._goes_on(f"ask {event['ask']}")
         if self.over:
             return
+        if self._over:
+            yield f"a drop line for {_ids(self._over)} first", f"ask {event['ask']}"
         pairs = [(ask, place) for ask, place in event["keep"]]
         for ask, place in pairs:
             if (ask, place) not in self._waiting:
@@ -174,6 +196,7 @@ class Replay:
             self.failed = one_line(error)
             return
         self._waiting = kept | {(self._ask, place): proposal for place, proposal in enumerate(answer)}
+        self._over = self._search.collect()
         self._choice = self._search.choice
         self._due = self._choice is not None and self._choice[0] != self._model
 
@@ -186,6 +209,20 @@ class Replay:
             yield f"{made} for ask {self._ask}", f"{_words(told)}"
         self._model = event["model"]
         self._due = False
+
+    def _compare_stop(self, event: Event) -> Iterator[tuple[str, str]]:
+        """Of the trials that the rule named then, those that still run and were not told."""
+        assert self._search is not None
+        running = self._search.table.mask(State.RUNNING)
+        made = [n for n in self._stopped.pop(event["seen"], []) if running[n] and n not in self._named]
+        if made != event["ids"]:
+            yield f"the trials to be stopped after line {event['seen']} to be {_ids(made)}", _ids(event["ids"])
+        self._named.update(event["ids"])
+
+    def _compare_drop(self, event: Event) -> Iterator[tuple[str, str]]:
+        if event["ids"] != self._over or event["ask"] != self._ask:
+            yield f"the checkpoints of {_ids(self._over)} to be dropped after ask {self._ask}", _ids(event["ids"])
+        self._over = []
 
     def _missing_choice(self, found: str) -> Iterator[tuple[str, str]]:
         if self._due and self._choice:
@@ -231,8 +268,19 @@ def replay(events: Iterable[Event], search: Search | None = None, method: str | 
     Returns:
         A line for everything that differs; empty when the run replays bit for bit.
     """
-    again = Replay(method, search)
+    events = list(events)
+    again = Replay(method, search, {event["seen"] for event in events if event["kind"] == "stop"})
     return [str(difference) for event in events for difference in again.take(event)]
+
+
+def seen_by(lines: Iterable[bytes]) -> set[int]:
+    """What ``Replay`` must know beforehand of a journal's lines: after which of them a stopping rule was asked."""
+    stops = (event_of(line) for line in lines if b'"stop"' in line)
+    return {event["seen"] for event in stops if event is not None and event["kind"] == "stop"}
+
+
+def _ids(numbers: list[int]) -> str:
+    return f"trial{'s' * (len(numbers) != 1)} {', '.join(map(str, numbers)) or 'none'}"
 
 
 def _words(choice: tuple[str, str]) -> str:

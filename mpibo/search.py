@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mpibo.budgets import scheduled
 from mpibo.front import front_of
 from mpibo.goals import NO_BEST, Goal, Limit, aims_of
 from mpibo.outcome import as_number, outcome_of, plain
@@ -27,7 +28,6 @@ from mpibo.trial import (
     Proposal,
     State,
     Trial,
-    budget_range,
     end_event,
     start_event,
     trial_of,
@@ -101,7 +101,6 @@ class Search:
         if schedule is not None:
             self._schedule = self._made(schedule)
             self.table.steps, self.table.told = self._schedule.steps, {}
-        self._collected: set[int] = set()  # rows whose checkpoints were named as useless
         self._ledger = Ledger(*self.aims)
         self._judged: tuple[int, Recommended | None] = (-1, None)  # rows that had ended, and what came of them
         self._trials: dict[int, Trial] = {}
@@ -255,25 +254,22 @@ class Search:
         return [int(number) for number in self._strategy.stop(self.table)]  # type: ignore[attr-defined]
 
     def collect(self) -> list[int]:
-        """Ids of trials whose checkpoints are of no more use, each named once.
+        """Ids of trials with checkpoints that are of no more use, until a ``drop`` line names them.
 
         Of use are those of trials that run, were lost or may go on, those that such a trial goes on from, and the
         incumbent's.
         """
         table = self.table
-        saved = table.saved - self._collected
-        if not saved or self._schedule is None:
+        if not table.saved or self._schedule is None:
             return []
-        alive = self._schedule.live(table) | table.mask(State.RUNNING)
         lost = np.flatnonzero(table.mask(State.LOST))
-        alive[lost[~np.isin(lost, table.retry_of)]] = True
-        used = np.isin(table.root, table.root[alive & ~table.done])  # the trainings that go on, from their beginning
-        used |= alive
+        comes = table.mask(State.RUNNING)
+        comes[lost[~np.isin(lost, table.retry_of)]] = True
+        used = comes | self._schedule.live(table) | np.isin(table.root, table.root[comes])
+        used[[each.parent for each in table.kept if each.parent is not None]] = True
         if table.incumbent is not None:
             used[table.incumbent] = True
-        over = [number for number in sorted(saved) if not used[number]]
-        self._collected.update(over)
-        return over
+        return [number for number in sorted(table.saved) if not used[number]]
 
     def prepare(self) -> None:
         """Load what a built-in strategy's models need, without any effect on what is proposed."""
@@ -354,20 +350,6 @@ class Search:
             return replace(proposal, config=self.space.check(dict(proposal.config)))
         except (ValueError, TypeError) as error:
             raise ValueError(f"the strategy {self._method!r} proposed a config outside the space: {error}") from error
-
-
-def scheduled(schedule: Any, budget: Any) -> tuple[int, int]:
-    """Smallest and largest budget; they differ with a schedule alone.
-
-    Raises:
-        ValueError: A range without a schedule, or the other way round.
-    """
-    low, high = budget_range(budget)
-    if schedule is None and low != high:
-        raise ValueError(f"a range of budgets, {low}:{high}, is for a schedule: give one, as in asha, or one budget")
-    if schedule is not None and low == high:
-        raise ValueError(f"the schedule {schedule} needs a smallest and a largest budget, as in 1:27; got {high}")
-    return low, high
 
 
 def _rng(*numbers: int) -> np.random.Generator:

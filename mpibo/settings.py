@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from mpibo.budgets import budget_range, scheduled
 from mpibo.goals import Aims, aims_of, goals_of, limits_of
 
 TRIALS_OF_A_BUILT_IN = 64
@@ -161,6 +162,11 @@ def _configs(value: Any) -> tuple[dict[str, Any], ...]:
     return tuple(_names(item) for item in value)
 
 
+def _budget(value: Any) -> int | tuple[int, int]:
+    low, high = budget_range(value)
+    return high if low == high else (low, high)
+
+
 def _goals(value: Any) -> tuple[str, ...]:
     return tuple(map(str, goals_of(value)))
 
@@ -236,7 +242,14 @@ class Settings:
     fix: dict[str, Any] = _setting("search", "hold an argument of the objective", _names, {}, "NAME=VALUE")
     method: str = _setting("search", "strategy and its options, as in ambs:kappa=1.96,pending=lie-worst", _text,
                            "auto", "NAME[:k=v,..]")  # fmt: skip
-    budget: int = _setting("search", "budget of every trial (what trial.budget says)", _positive, 1, "N")
+    schedule: str | None = _setting(
+        "search", "how much of its budget a config gets: sha, hyperband, asha, bohb, median, curve, and options", _text,
+        None, "NAME[:k=v,..]",
+    )  # fmt: skip
+    budget: int | tuple[int, int] | None = _setting(
+        "search", "budget of every trial (what trial.budget says); with a schedule the smallest and the largest",
+        _budget, None, "N|LOW:HIGH",
+    )  # fmt: skip
     start: tuple[dict[str, Any], ...] = _setting(
         "search", "configs to run first (TOML or JSON file)", _configs, (), "FILE"
     )
@@ -255,6 +268,10 @@ class Settings:
         "process",
         "process|fresh|none",
     )
+    checkpoint_every: float | None = _setting(
+        "trials", "save trials that can resume after so much time (default: when the run needs it)", seconds, None,
+        "TIME",
+    )  # fmt: skip
     memory_per_worker: int | None = _setting("trials", "memory limit of one evaluation (500M 2G)", size, None, "SIZE")
     workers: int | None = _setting(
         "workers", "evaluations at once without MPI (under MPI the ranks count)", _positive, None, "N"
@@ -282,8 +299,9 @@ class Settings:
     def plain(self) -> dict[str, Any]:
         """The settings that are set, as TOML and the journal keep them."""
         values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
-        for name in ("start", "goals", "limits"):
-            values[name] = list(values[name])
+        for name, value in values.items():
+            if isinstance(value, tuple):
+                values[name] = list(value)
         return {name: value for name, value in values.items() if value is not None and value not in ([], {})}
 
 
@@ -308,6 +326,13 @@ def settings_from(*sources: Mapping[str, Any]) -> Settings:
             except (TypeError, ValueError, OverflowError) as error:
                 raise ValueError(f"{name}: {error}") from error
     settings = Settings(**merged)
+    if settings.budget is not None or settings.schedule is not None:
+        try:
+            scheduled(settings.schedule, settings.budget or 1)
+        except ValueError as error:
+            raise ValueError(f"budget: {error}") from error
+    if settings.schedule is not None and settings.aims.several:
+        raise ValueError("schedule: it compares trials by one value; not with several goals")
     if settings.isolation == "none" and settings.memory_per_worker is not None:
         raise ValueError("memory_per_worker needs a process of its own: not with isolation none")
     if settings.aims.several and settings.target is not None:

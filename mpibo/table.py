@@ -332,6 +332,8 @@ class Trials:
                 self._y[rows] = np.nan
             case "report":
                 self._report(event)
+            case "drop":
+                self.saved.difference_update(event["ids"])
             case "open" | "proposer":
                 self.forget_offers()
                 if "settings" in event:

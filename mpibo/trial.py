@@ -8,7 +8,9 @@ open       ``utc host pid job settings space objective versions``: a start of th
 proposer   ``pid versions cpu threads``: a proposer child is there, with cold caches
 ask        ``ask count fit typical affordable keep``: a numbered request; ``keep``: ``[ask, place]`` that stay waiting
 start      ``id config budget origin seed worker host`` and where set ``ask place parent retry_of bracket rung``
-report     ``id step value metrics``
+report     ``id step value metrics``, and where one was saved ``checkpoint``: ``step sha256 bytes``
+note       ``id text``: what a person should know of a trial, as a checkpoint that could not be used
+drop       ``ids``: the checkpoints of these trials are of no more use (says a schedule)
 end        ``id state value reason error metrics duration``
 lost       ``id why death``: its worker is gone; ``death`` counts against ``attempts``, a planned end does not
 stop       ``request seen ids``: a stopping rule spoke
@@ -118,25 +120,6 @@ class Outcome:
     host: str | None = None
 
 
-def budget_range(budget: Any) -> tuple[int, int]:
-    """Smallest and largest budget from a whole number, a pair or ``"1:27"``.
-
-    Raises:
-        ValueError: Anything else.
-    """
-    parts = budget.split(":") if isinstance(budget, str) else budget if isinstance(budget, (tuple, list)) else [budget]
-    try:
-        if any(isinstance(part, bool) or int(part) != (int(part) if isinstance(part, str) else part) for part in parts):
-            raise ValueError
-        low, high = (int(part) for part in (parts if len(parts) == 2 else [*parts, *parts]))
-    except (TypeError, ValueError, OverflowError):
-        low = high = 0
-    if not 1 <= low <= high:
-        told = "a budget from 1 on, as in 9, or the smallest and the largest, as in 1:27 or (1, 27)"
-        raise ValueError(f"expected {told}, got {budget!r}")
-    return low, high
-
-
 def trial_seed(seed: int, ancestor: int) -> int:
     """The seed of a trial, from the run's seed and the id of its first ancestor: a retry sees the same numbers."""
     digest = hashlib.sha256(f"{seed}:{ancestor}".encode()).digest()
@@ -166,19 +149,26 @@ def start_event(trial: Trial) -> Event:
     """The ``start`` line of a trial; what is not set is left out."""
     names = ("id", "config", "budget", "origin", "ask", "place", "parent", "retry_of", "bracket", "rung", "seed",
              "worker", "host")  # fmt: skip
-    values = ((name, getattr(trial, name)) for name in names)
-    return {"kind": "start"} | {name: value for name, value in values if value is not None}
+    event: Event = {"kind": "start"}
+    for name in names:
+        if (value := getattr(trial, name)) is not None:
+            event[name] = value
+    return event
 
 
 def end_event(trial_id: int, outcome: Outcome) -> Event:
     """The ``end`` line of a trial."""
     event: Event = {"kind": "end", "id": trial_id, "state": outcome.state.value}
-    for name in ("value", "reason", "error"):
-        if getattr(outcome, name) is not None:
-            event[name] = getattr(outcome, name)
+    if outcome.value is not None:
+        event["value"] = outcome.value
+    if outcome.reason is not None:
+        event["reason"] = outcome.reason
+    if outcome.error is not None:
+        event["error"] = outcome.error
     if outcome.metrics:
         event["metrics"] = dict(outcome.metrics)
-    return event | {"duration": round(outcome.duration, 6)}
+    event["duration"] = round(outcome.duration, 6)
+    return event
 
 
 class Ledger:
@@ -194,6 +184,7 @@ class Ledger:
         lost: LOST trials that no retry has taken up yet, by id, oldest first.
         best: The incumbent: the best DONE trial within the limits at the highest budget that has one; None with
             several goals.
+        best_anywhere: The best at whatever budget, STOPPED trials included; None with several goals.
         front: With several goals the trials that no other beats in all of them, by the first goal; else the best alone.
         counts: Number of rows in each state.
         configs: Rows that count towards ``max_trials`` (no parent, no retry, not added by hand).
@@ -212,6 +203,7 @@ class Ledger:
         self.running: dict[int, Trial] = {}
         self.lost: dict[int, Trial] = {}
         self.best: Trial | None = None
+        self.best_anywhere: Trial | None = None
         self.front: list[Trial] = []
         self._costs: list[tuple[float, ...]] = []  # of the front
         self.counts: Counter[State] = Counter()
@@ -258,9 +250,12 @@ class Ledger:
         self._origin = max(utc - self._first_utc, self.elapsed)
 
     def _start(self, event: Event) -> Trial:
-        names = ("id", "config", "budget", "origin", "ask", "place", "parent", "retry_of", "bracket", "rung", "seed",
-                 "worker", "host")  # fmt: skip
-        trial = Trial(**{name: event[name] for name in names if name in event}, started=self._now())
+        get = event.get
+        trial = Trial(
+            id=event["id"], config=event["config"], budget=get("budget", 1), seed=get("seed", 0), parent=get("parent"),
+            retry_of=get("retry_of"), bracket=get("bracket"), rung=get("rung"), origin=get("origin", "model"),
+            ask=get("ask"), place=get("place"), worker=get("worker"), host=get("host"), started=self._now(),
+        )  # fmt: skip
         self.next_id = max(self.next_id, trial.id + 1)
         self.counts[State.RUNNING] += 1
         if trial.retry_of is not None:
@@ -307,8 +302,11 @@ class Ledger:
 
     def _settle(self, trial: Trial, state: State, event: Event) -> Trial:
         del self.running[trial.id]
-        ended = replace(
-            trial, state=state, value=event.get("value"), reason=event.get("reason"), error=event.get("error"),
+        ended = Trial(  # replace() takes three times as long
+            id=trial.id, config=trial.config, budget=trial.budget, seed=trial.seed, parent=trial.parent,
+            retry_of=trial.retry_of, bracket=trial.bracket, rung=trial.rung, origin=trial.origin, ask=trial.ask,
+            place=trial.place, worker=trial.worker, host=trial.host, started=trial.started,
+            state=state, value=event.get("value"), reason=event.get("reason"), error=event.get("error"),
             metrics=event.get("metrics", {}), duration=event.get("duration"), order=self.ended, finished=self._now(),
         )  # fmt: skip
         self.counts[State.RUNNING] -= 1
@@ -327,15 +325,28 @@ class Ledger:
             self._roots.pop(ended.id, None)
         if state is State.DONE or (state is State.STOPPED and ended.value is not None):
             self.valued = True
+            self._look(ended)
         if state is State.DONE:
             self._place(ended)
         return ended
+
+    def _look(self, trial: Trial) -> None:
+        """Is it the best at any budget?"""
+        if trial.value is None or self.aims.several or not self.aims.keep(trial.metrics):
+            return
+        seen = self.best_anywhere
+        if seen is None or seen.value is None or self.better(trial.value, seen.value):
+            self.best_anywhere = trial
 
     def _place(self, trial: Trial) -> None:
         """Among the best, where it belongs there. The front is kept in the order of its costs."""
         costs = self.aims.costs(trial.value, trial.metrics)
         highest = self.front[0].budget if self.front else trial.budget
-        if costs is None or trial.budget < highest or not self.aims.keep(trial.metrics):
+        if costs is None or trial.budget < highest:
+            return
+        if not self.aims.several and trial.budget == highest and self._costs and costs >= self._costs[0]:
+            return  # the first of equals stays
+        if not self.aims.keep(trial.metrics):
             return
         if trial.budget > highest:
             self.front, self._costs = [], []
@@ -343,8 +354,6 @@ class Ledger:
         near = len(costs) <= 2  # then the costs go down as the first goes up: neighbours tell all
         if any(dominates(other, costs) for other in self._costs[max(at - 1, 0) if near else 0 : at]):
             return
-        if not self.aims.several and self._costs[at : at + 1] == [costs]:
-            return  # the first of equals stays
         end = len(self._costs)
         if near:
             end = next((i for i in range(at, end) if not dominates(costs, self._costs[i])), end)

@@ -17,7 +17,7 @@ from mpibo.engine.children import Child, settle_in
 from mpibo.engine.environment import THREADS, child_environment
 from mpibo.engine.sandbox import Pipe, parse
 from mpibo.grammar import Difference
-from mpibo.replaying import BadInput, Replay
+from mpibo.replaying import BadInput, Replay, seen_by
 from mpibo.store.journal import NAME, event_of
 
 
@@ -37,10 +37,11 @@ def replay_file(path: Path, method: str | None = None) -> Report:
     Raises:
         ValueError: There is no such file, or no search can be made from it here.
     """
-    report = Report(Replay(method))
     began = time.monotonic()
     try:
         with open(path, "rb") as file:
+            report = Report(Replay(method, seen=seen_by(file)))
+            file.seek(0)
             for number, line in enumerate(file, start=1):
                 event = event_of(line)
                 if event is None and not line.endswith(b"\n"):

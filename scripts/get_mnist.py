@@ -38,9 +38,10 @@ def md5(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
-def is_complete(folder: Path) -> bool:
-    """Whether all four files are there with the right sums."""
-    return all((folder / name).is_file() and md5((folder / name).read_bytes()) == MD5[name] for name in MD5)
+def is_complete(folder: Path, sums: dict[str, str] | None = None) -> bool:
+    """Whether all four files are there with the right sums (default MNIST's)."""
+    sums = MD5 if sums is None else sums
+    return all((folder / name).is_file() and md5((folder / name).read_bytes()) == sums[name] for name in sums)
 
 
 def as_idx(array: np.ndarray) -> bytes:
@@ -51,15 +52,19 @@ def as_idx(array: np.ndarray) -> bytes:
     return bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()
 
 
-def save(folder: Path, files: dict[str, bytes]) -> None:
+def save(folder: Path, files: dict[str, bytes], sums: dict[str, str] | None = None) -> None:
     """Write the files whole or not at all.
+
+    Args:
+        sums: The MD5 sum of each (default MNIST's).
 
     Raises:
         ValueError: a file does not have its MD5 sum; nothing is written then.
     """
+    sums = MD5 if sums is None else sums
     for name, data in files.items():
-        if md5(data) != MD5[name]:
-            raise ValueError(f"{name}: MD5 should be {MD5[name]}, got {md5(data)}")
+        if md5(data) != sums[name]:
+            raise ValueError(f"{name}: MD5 should be {sums[name]}, got {md5(data)}")
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
         part = folder / f"{name}.part-{os.getpid()}"

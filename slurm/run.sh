@@ -30,9 +30,14 @@ python=${MPIBO_PYTHON:-$home/.venv/bin/python}
 [ -n "${MPIBO_PYTHON:-}" ] || [ -x "$python" ] || python=python3
 "$python" -c 'import mpi4py, mpibo' || fail "$python has no mpibo: run scripts/run.sh once, or set MPIBO_PYTHON or MPIBO_HOME"
 
-# The data of `mnist` are fetched once, here, not by each rank.
-if [ "${1:-}" = mnist ] && [ -f "$home/scripts/get_mnist.py" ]; then
-    "$python" "$home/scripts/get_mnist.py" || fail "run scripts/get_mnist.py where there is a network, then submit again"
+# The data of a built-in objective are fetched once, here, not by each rank.
+case ${1:-} in
+mnist | mnist-*) fetch=get_mnist.py ;;
+fashion | fashion-*) fetch=get_fashion.py ;;
+*) fetch= ;;
+esac
+if [ -n "$fetch" ] && [ -f "$home/scripts/$fetch" ]; then
+    "$python" "$home/scripts/$fetch" || fail "run scripts/$fetch where there is a network, then submit again"
 fi
 
 case ${1:-digits} in -*) name=run ;; *) name=${1:-digits} ;; esac

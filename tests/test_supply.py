@@ -185,3 +185,25 @@ def test_instant_evaluations_of_a_design_do_not_wait():
         return supply.wanted(0, 10_000).count
 
     assert need("design") >= 14 > need("model")
+
+
+def test_designs_that_wait_are_all_used():
+    """Each is asked for once and kept: none is made in vain, and a request brings more than a handful."""
+    supply = Supply(1000)
+    supply.prepared = True
+    for _ in range(200):
+        supply.ended(1.0)
+    asked, started = [], 0
+    for _ in range(400):
+        if (request := supply.wanted(0, 1 << 20)) is not None:
+            if started > 1200:  # the first ones were asked for before it was known how long an answer takes
+                assert request.fit and request.keep == tuple(supply.waiting) and request.count >= 100
+            asked.append(request.count)
+            supply.out(request, 0.0)
+            made = [Proposal({}, origin="design", ask=len(asked), place=i) for i in range(request.count)]
+            supply.answered(made, 0.01)
+        for _ in range(min(20, len(supply.waiting))):
+            supply.waiting.popleft()
+            supply.ended(1.0)
+            started += 1
+    assert started >= 4000 and sum(asked) - started == len(supply.waiting)

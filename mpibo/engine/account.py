@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from mpibo.engine import messages
 from mpibo.engine.messages import Message
+from mpibo.engine.shelf import Shelf
 from mpibo.goals import Aims
 from mpibo.store.journal import Journal
 from mpibo.trial import Config, Event, Ledger, State, Trial, config_of, end_event
@@ -39,24 +40,27 @@ class Earlier:
 
     Attributes:
         ledger: What follows from their lines.
+        shelf: Their checkpoints.
         durations: Seconds of the trials that were DONE. asks: Requests made. model: The one that was chosen last.
         started: The configs that were started last.
     """
 
     ledger: Ledger
+    shelf: Shelf
     durations: list[float] = field(default_factory=list)
     asks: int = 0
     model: str | None = None
     started: deque[Config] = field(default_factory=lambda: deque(maxlen=RECENT))
 
 
-def take_in(events: Iterable[Event], aims: Aims) -> Earlier:
+def take_in(events: Iterable[Event], aims: Aims, schedule: bool = False) -> Earlier:
     """Go through the lines of the earlier starts, once."""
-    earlier = Earlier(Ledger(*aims))
-    apply = earlier.ledger.apply
+    ledger = Ledger(*aims)
+    earlier = Earlier(ledger, Shelf(ledger, schedule))
     for event in events:
         kind = event["kind"]
-        changed = apply(event)
+        changed = ledger.apply(event)
+        earlier.shelf.apply(event)
         if kind == "end":
             for trial in changed:
                 if trial.state is State.DONE and trial.duration is not None:
@@ -87,9 +91,11 @@ class Account:
     ) -> None:  # fmt: skip
         self.journal = journal
         self.ledger = earlier.ledger
+        self.shelf = earlier.shelf
         self._interrupted = interrupted
         self._keep = keep
         self._wait = wait
+        self._promoted: dict[int, None] = {}  # the latest that others went on from
         self._recent = dict.fromkeys(map(_key, earlier.started))
 
     @property
@@ -113,7 +119,21 @@ class Account:
     def _apply(self, event: Event) -> Sequence[Trial]:
         if event["kind"] == "start" or event["kind"] == "add":
             self._remember(event["config"])
-        return self.ledger.apply(event)
+            if event.get("parent") is not None and event.get("retry_of") is None:
+                self._promoted[event["parent"]] = None
+                if len(self._promoted) > RECENT:
+                    del self._promoted[next(iter(self._promoted))]
+        changed = self.ledger.apply(event)
+        self.shelf.apply(event)
+        return changed
+
+    def may_go_on(self, parent: int) -> bool:
+        """Whether a trial was not promoted yet, nor turned out as a worker's fault meanwhile."""
+        return parent not in self._promoted and parent not in self.ledger.lost
+
+    def sweep(self) -> None:
+        """Remove checkpoints that are of no more use, once the lines that say so can't be lost."""
+        self.shelf.sweep(self.journal.path.parent, self.journal.synced)
 
     def _write_in_the_end(self, error: OSError) -> None:
         """The disk is full or gone: nothing goes on until what happened is written."""
@@ -142,6 +162,7 @@ class Account:
         """
         self.journal.events = []
         self.journal.restart()
+        self.shelf.tidy(self.journal.path.parent)
         rows = [event | {"id": number} for number, event in enumerate(prior, start=self.ledger.next_id)]
         self.commit({"kind": "open", **opening}, *rows)
         running = self.ledger.running
@@ -169,6 +190,5 @@ class Account:
 
 def _key(config: Config) -> Hashable:
     """What tells one config from another; 1 is not True, though they are equal."""
-    items = sorted(config.items())
-    plain = (repr(value) if isinstance(value, tuple) else type(value) for _, value in items)
-    return tuple(items), tuple(plain)
+    types = tuple(map(type, config.values()))
+    return tuple(config.items()), repr(config) if tuple in types else types

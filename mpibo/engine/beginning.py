@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mpibo.budgets import budget_range
 from mpibo.settings import Settings
 from mpibo.store.journal import NAME, event_of
 from mpibo.trial import Event
@@ -66,7 +67,8 @@ def beginning(space: Mapping[str, Any], settings: Settings) -> Beginning:
 
     assert settings.warm_start is not None
     found = prior(
-        settings.warm_start, Space.from_json(space), settings.aims, seed=settings.seed, budget=settings.budget
+        settings.warm_start, Space.from_json(space), settings.aims, seed=settings.seed,
+        budget=budget_range(settings.budget or 1)[1],
     )  # fmt: skip
     log.info("warm start from %s: %s", settings.warm_start, found.told)
     warm = {"run": settings.warm_start, "results": len(found.results), "start": found.start}

@@ -29,6 +29,7 @@ class Limits:
         attempts: Deaths of its worker that a config may cost. lease: seconds.
         multiple: A trial may take so many times the median duration; None: the workers hold their own limit, or none.
         abandon: Whether a straggler at the end of the run may be given up.
+        rungs: Whether there is a schedule: trials save the end of their budget, and keep it until it is dropped.
     """
 
     max_trials: int | None = None
@@ -41,6 +42,7 @@ class Limits:
     deadline: float | None = None
     multiple: float | None = None
     abandon: bool = True
+    rungs: bool = False
 
 
 @dataclass(frozen=True)

@@ -77,8 +77,8 @@ def check_limits(ledger: Ledger, settings: Settings) -> None:
     Raises:
         ValueError: One is reached already.
     """
-    open_rows = len(ledger.running) + len(ledger.lost)
-    if settings.max_trials is not None and ledger.configs >= settings.max_trials and not open_rows:
+    over = settings.max_trials is not None and ledger.configs >= settings.max_trials
+    if over and not ledger.running and not ledger.lost and settings.schedule is None:  # else promotions may be left
         raise ValueError(
             f"this run has evaluated {ledger.configs} configs and max_trials is {settings.max_trials}: it is finished; "
             f"raise --max-trials to go on"

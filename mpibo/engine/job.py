@@ -18,6 +18,8 @@ class Job:
         source: Hash of the objective's source, where it has one.
         strategy: A pickled strategy object in place of ``settings.method``.
         text: The space in words.
+        budget: The budget of its trials when nobody says one.
+        schedule: A pickled schedule object in place of ``settings.schedule``.
     """
 
     name: str
@@ -26,3 +28,5 @@ class Job:
     source: str | None = None
     strategy: bytes | None = None
     text: str = ""
+    budget: int = 1
+    schedule: bytes | None = None

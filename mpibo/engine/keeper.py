@@ -90,7 +90,7 @@ def status(ledger: Ledger, ended: Ended | None, closing: Ended | None = None) ->
         "state": state,
         "why_ended": ended.why if ended else None,
         "exit_code": ended.exit_code if ended else None,
-        "best": None if best is None else {"id": best.id, "value": best.value, "config": best.config},
+        "best": None if best is None else {name: getattr(best, name) for name in ("id", "value", "budget", "config")},
         **front,
         "counts": counts | {"configs": ledger.configs, "added": ledger.added},
     }

@@ -13,7 +13,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,7 @@ def run(
     Raises:
         ValueError: Bad input: a folder that holds another search, a method that is none, limits that are reached.
     """
+    settings = replace(settings, budget=settings.budget or job.budget)
     with ExitStack() as stack:
         signals = stack.enter_context(Signals())
         asked = _resources_of(settings)
@@ -102,7 +103,7 @@ def run(
         begun.check(journal.events)
         if journal.events:
             proposer.read(journal.path, journal.size)  # beside what follows
-        earlier = take_in(journal.events, settings.aims)
+        earlier = take_in(journal.events, settings.aims, settings.schedule is not None)
         check_limits(earlier.ledger, settings)
         write(folder / "settings.toml", settings_toml(job, settings))
         token = folder / ".seen"
@@ -137,6 +138,7 @@ def run(
             if ended.why != TAKEN:
                 with suppress(OSError):  # a disk that is full; what was written is what counts
                     journal.sync()
+                    earlier.shelf.tidy(folder)
                     orphans.clear(folder, kept)  # now that their lines can't be lost any more
                     keeper.write(ended)  # before the views: a launcher that was told to end may leave us a second
                     token.unlink(missing_ok=True)
@@ -212,6 +214,10 @@ class Introduced:
         first, self._first = self._first, []
         return first + self._proposer.poll()
 
+    def judge(self, journal: Path, until: int) -> None:
+        """Pass on."""
+        self._proposer.judge(journal, until)
+
     def restart(self) -> None:
         """Pass on."""
         self._proposer.restart()
@@ -246,6 +252,7 @@ def limits_of(settings: Settings) -> Limits:
     return Limits(
         settings.max_trials, settings.walltime, settings.target, settings.aims, settings.seed, settings.attempts,
         lease_of(settings), left, float(multiple.rstrip("x")) if isinstance(multiple, str) else None, multiple is None,
+        settings.schedule is not None,
     )  # fmt: skip
 
 
@@ -288,12 +295,13 @@ def _first_word(proposer: Proposer, signals: Signals) -> list[dict[str, Any]]:
 
 
 def _search_setup(job: Job, settings: Settings, workers: int) -> dict[str, Any]:
+    pickles = {"method": job.strategy, "schedule": job.schedule}
     return {
         "space": dict(job.space), "method": settings.method, "seed": settings.seed, "workers": workers,
         "maximize": settings.maximize, "goals": list(settings.goals), "limits": list(settings.limits),
         "noise": settings.noise, "max_trials": settings.max_trials, "start": list(settings.start),
-        "budget": settings.budget,
-        "pickle": base64.b64encode(job.strategy).decode() if job.strategy else None,
+        "budget": settings.budget, "schedule": settings.schedule,
+        "pickles": {name: base64.b64encode(data).decode() for name, data in pickles.items() if data},
         "path": [os.getcwd(), *_script_folder()],
     }  # fmt: skip
 
@@ -304,7 +312,7 @@ def _worker_setup(job: Job, settings: Settings, folder: Path, token: Path, threa
         "argv": sys.argv, "isolation": settings.isolation, "trial_timeout": fixed_timeout(settings),
         "memory": settings.memory_per_worker, "threads": threads, "path": _script_folder(),
         "goals": list(settings.goals), "limits": list(settings.limits), **_resources_of(settings),
-        "beat": min(BEAT, lease_of(settings) / 4),
+        "beat": min(BEAT, lease_of(settings) / 4), "checkpoint_every": settings.checkpoint_every,
     }  # fmt: skip
 
 

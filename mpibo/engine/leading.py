@@ -197,7 +197,7 @@ class Group:
             if member == 0 or has_failed(message):
                 self._deadline = min(self._deadline, self._now() + patience)
                 self._ask()
-        elif member == 0 and kind in ("report", "beat", "loading", "began"):
+        elif member == 0 and kind in ("report", "note", "beat", "loading", "began"):
             self._send(message)
 
     def _ask(self) -> None:

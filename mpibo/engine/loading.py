@@ -120,6 +120,24 @@ def parameters_of(objective: Objective) -> list[tuple[str, str, bool]]:
     return found
 
 
+def check_budget(function: Objective, name: str) -> None:
+    """An objective whose trials differ in their budget must be able to see it.
+
+    Raises:
+        ValueError: It takes neither ``trial``, nor does its source, or its command line, name MPIBO_BUDGET.
+    """
+    sees = getattr(function, "sees_budget", None)
+    if sees is None:
+        try:
+            source = inspect.getsource(inspect.unwrap(function))
+        except (OSError, TypeError):
+            source = ""
+        sees = "MPIBO_BUDGET" in source or any(argument == "trial" for argument, _, _ in parameters_of(function))
+    if not sees:
+        how = "use {trial.budget}" if hasattr(function, "sees_budget") else "take `trial` and train for trial.budget"
+        raise ValueError(f"{name} can't see its budget, which a schedule sets: {how}, or read MPIBO_BUDGET")
+
+
 def check_signature(
     arguments: Sequence[tuple[str, str, bool]],
     space: Mapping[str, Any],

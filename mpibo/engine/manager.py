@@ -62,7 +62,7 @@ class Manager:
     ) -> None:  # fmt: skip
         workers = len(transport.workers)
         self.limits = limits
-        earlier = earlier or take_in(journal.events, limits.aims)
+        earlier = earlier or take_in(journal.events, limits.aims, limits.rungs)
         self._account = Account(journal, earlier, interrupted, keep, wait)
         self._commit = self._account.commit
         self.ledger = self._account.ledger
@@ -131,6 +131,7 @@ class Manager:
                 self._ask()  # after the dispatch: a request forgets what it does not keep
             transport.wakeups[:] = proposer.descriptors
             until = transport.now() if self._more else min(transport.now() + self._tick, self._until)
+            self._asking.judge(transport.now())
             arrived = transport.receive(until if proposer.due is None else min(until, proposer.due))
             left = BATCH
             while arrived is not None:
@@ -139,6 +140,8 @@ class Manager:
                 arrived = transport.receive(transport.now()) if left else None
             self._drained = left > 0
             self._asking.listen(transport.now())
+            while self._asking.stopped:
+                self._stop(self._asking.stopped.popleft())
         return ended
 
     def _over(self) -> Ended | None:
@@ -155,6 +158,7 @@ class Manager:
                 self._judge_leases(now)
             self._wake(now)
             self._judge_times(now)
+            self._account.sweep()
         if (ended := self._end or self._asking.ended) is not None:
             return ended
         if self.closing:
@@ -200,7 +204,7 @@ class Manager:
         """Whether no more trial will be started, as things stand."""
         if self.ledger.lost or self._suspects:
             return False
-        return self._enough(0) or self._asking.exhausted
+        return self._asking.exhausted or (self._enough(0) and not self.limits.rungs)
 
     def _enough(self, more: int) -> bool:
         """Whether ``max_trials`` is reached when so many more configs are started."""
@@ -224,13 +228,21 @@ class Manager:
         lines = [kind | {"id": number} for number in self.ledger.running]
         self._commit(*lines, {"kind": "close", "why": ended.why, "exit_code": ended.exit_code})
 
+    def _stop(self, number: int) -> None:
+        """A stopping rule wants a trial to end: at its next report, nothing is killed."""
+        trial = self.ledger.running.get(number)
+        if trial is not None and trial.worker is not None and self._roster.busy.get(trial.worker) == number:
+            self._transport.send(trial.worker, messages.cancel(number, "stop", None, "its schedule stopped it"))
+
     # --- handing out ------------------------------------------------------------------------------------------------
 
     def _ask(self) -> None:
         now = self._transport.now()
         if not self._may_start(now):
             return
-        left = math.inf if self.limits.max_trials is None else self.limits.max_trials - self.ledger.configs
+        left = math.inf  # promotions are no new configs: of these the schedule knows how many are left
+        if self.limits.max_trials is not None and not self.limits.rungs:
+            left = self.limits.max_trials - self.ledger.configs
         rests = self._health.suspects if self._health.deciding else None
         idle = max(0, self._roster.ready(rests) - len(self.ledger.lost))
         self._asking.ask(idle, int(min(left, 1 << 30)), now)
@@ -264,7 +276,8 @@ class Manager:
         for trial in self._commit(*map(start_event, starts)):
             assert trial.worker is not None
             self._roster.busy_with(trial.worker, trial.id, now)
-            self._transport.send(trial.worker, messages.run(trial))
+            known = self._account.shelf.candidates(trial.id)
+            self._transport.send(trial.worker, messages.run(trial, known, self.limits.rungs))
 
     def _try_elsewhere(self, number: int) -> list[Trial]:
         """The last configs of suspects, on idle workers that are not theirs."""
@@ -293,7 +306,7 @@ class Manager:
         )  # fmt: skip
 
     def _next(self, number: int, worker: int, host: str) -> Trial | None:
-        if self._enough(number - self.ledger.next_id):
+        if self._enough(number - self.ledger.next_id) and not self.limits.rungs:
             return None
         proposal = self._asking.next()
         return None if proposal is None else trial_of(proposal, number, self.limits.seed, worker, host)
@@ -309,6 +322,11 @@ class Manager:
             case "report":
                 if self._roster.busy.get(worker) == message["id"]:
                     self._commit(*[{"kind": "report", "id": message["id"], **point} for point in message["points"]])
+                    self._asking.reported()
+            case "note":
+                if self._roster.busy.get(worker) == message["id"]:
+                    log.warning("trial %d: %s", message["id"], message["text"])
+                    self._commit({"kind": "note", "id": message["id"], "text": message["text"]})
             case "beat":
                 self._transport.send(worker, {"kind": "beat"})
                 if self._roster.is_back(worker):
@@ -399,7 +417,7 @@ class Manager:
             self._ended += 1
             self._supply.ended(duration)
             span = None if trial.finished is None or trial.started is None else trial.finished - trial.started
-            self._overtime.ended(trial.id, duration, span)
+            self._overtime.ended(trial.id, duration, span, trial.budget)
             if (told := self._failing.told_by(trial)) is not None:
                 self._end = Ended("failing", 1, told, trial.error or "")
             self._watch(trial)
@@ -455,16 +473,19 @@ class Manager:
         for worker in self._roster.missing(self._transport.workers, now):
             self._bury(worker, f"it has not come up within {START:g} s")
 
+    def _budget_of(self, number: int) -> int:
+        return self.ledger.running[number].budget if number in self.ledger.running else 0
+
     def _judge_times(self, now: float) -> None:
         """Tell trials past their time to end; give up the last ones of a run where nobody waits for more."""
-        roster, typical = self._roster, self._supply.typical
-        if self.closing or not roster.began or typical is None:
+        roster = self._roster
+        if self.closing or not roster.began or self._supply.typical is None:
             return
         workers = {number: worker for worker, number in roster.busy.items()}
-        for number, grace, why in self._overtime.overdue(roster.began, now, typical):
+        for number, grace, why in self._overtime.overdue(roster.began, now, self._budget_of):
             self._transport.send(workers[number], messages.cancel(number, "timeout", grace, why))
         if roster.idle and self._nothing_left():
-            useless = self._overtime.useless(roster.began, now, typical, len(roster.idle), roster.serving)
+            useless = self._overtime.useless(roster.began, now, len(roster.idle), roster.serving, self._budget_of)
             for number, why in list(useless):
                 log.warning("trial %d is given up: %s", number, why)
                 self._commit({"kind": "abandon", "id": number, "why": why})

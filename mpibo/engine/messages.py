@@ -1,14 +1,17 @@
 """The messages between manager and workers: small dicts, JSON on the wire, each naming its trial.
 
 =========  ================  ===========================================================================
-run        manager, worker   ``id config budget seed``: evaluate this trial
+run        manager, worker   ``id config budget seed``: evaluate this trial; where there are some ``checkpoints`` to
+                             go on from, best first, each ``id step sha256``; ``rung``: the end of the budget is saved
 cancel     manager, worker   ``id why grace text``: end this trial; a request, the worker's answer decides. ``why``:
                              end (the run ends: LOST), stop (a rule: STOPPED), timeout, abandon. Killed after ``grace``
 quit       manager, worker   end the child and serve no more in this run
 ready      worker, manager   ``host pid resources``: give me something to do
 loading    worker, manager   ``id``: the objective is loaded first
 began      worker, manager   ``id``: now it is evaluated; its time counts from here
-report     worker, manager   ``id points``: each with ``step value metrics``
+report     worker, manager   ``id points``: each with ``step value metrics``, and ``checkpoint`` (``step sha256 bytes``)
+                             where one was saved
+note       worker, manager   ``id text``: what a person should know of this trial
 finished   worker, manager   ``id outcome``
 broken     worker, manager   ``line error``: the objective can't be loaded here
 beat       both              I am here
@@ -19,7 +22,7 @@ gone       the transport     ``why``: this worker's rank is dead for sure
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mpibo.outcome import MESSAGE_BYTES
@@ -49,14 +52,22 @@ def unpack(data: bytes | bytearray) -> Message:
     return message
 
 
-def run(trial: Trial) -> Message:
-    """Ask a worker to evaluate a trial."""
-    return {"kind": "run", "id": trial.id, "config": trial.config, "budget": trial.budget, "seed": trial.seed}
+def run(trial: Trial, checkpoints: Sequence[Mapping[str, Any]] = (), rung: bool = False) -> Message:
+    """Ask a worker to evaluate a trial.
+
+    Args:
+        trial: The trial.
+        checkpoints: What it may go on from, best first.
+        rung: Whether the run has a schedule: the end of the budget is saved.
+    """
+    message = {"kind": "run", "id": trial.id, "config": trial.config, "budget": trial.budget, "seed": trial.seed}
+    return message | ({"checkpoints": list(checkpoints)} if checkpoints else {}) | ({"rung": True} if rung else {})
 
 
-def cancel(number: int, why: str, grace: float, text: str = "") -> Message:
-    """Ask a worker to end a trial, and to kill it ``grace`` seconds later."""
-    return {"kind": "cancel", "id": number, "why": why, "grace": grace, "text": text}
+def cancel(number: int, why: str, grace: float | None, text: str = "") -> Message:
+    """Ask a worker to end a trial, and to kill it ``grace`` seconds later; never with None."""
+    message = {"kind": "cancel", "id": number, "why": why, "text": text}
+    return message if grace is None else message | {"grace": grace}
 
 
 def finished(number: int, outcome: Outcome) -> Message:

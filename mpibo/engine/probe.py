@@ -34,16 +34,21 @@ class Probe:
         name: What to call it in messages.
         space: The space file, or None for the objective's own.
         fix: Arguments held by ``--fix``.
+        budgets: Whether trials differ in their budget: then the objective must see it.
     """
 
-    def __init__(self, objective: Mapping[str, Any], name: str, space: str | None, fix: Mapping[str, Any]) -> None:
+    def __init__(
+        self, objective: Mapping[str, Any], name: str, space: str | None, fix: Mapping[str, Any], budgets: bool = False
+    ) -> None:
         self._name = name
         self._child = Child("mpibo.engine.probe", environment=child_environment(1))
-        question = {"objective": objective, "name": name, "space": space, "fix": dict(fix), "argv": sys.argv}
+        question = {
+            "objective": objective, "name": name, "space": space, "fix": dict(fix), "argv": sys.argv, "budgets": budgets
+        }  # fmt: skip
         self._child.send(question)
 
     def result(self) -> dict[str, Any]:
-        """``space`` (JSON form), ``text`` (in words), ``maximize`` and ``source`` (a hash) of the objective.
+        """``space`` (JSON form), ``text`` (in words), ``maximize``, ``budget``, ``source`` (a hash) of the objective.
 
         Raises:
             Refused: It can't be loaded, has no space, or does not fit it.
@@ -84,8 +89,11 @@ def look(question: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{question['name']} has no space: set its attribute .space or a variable `space` in its "
                              f"module, or give --space FILE")  # fmt: skip
         space = as_space(own)
+    if question.get("budgets"):
+        loading.check_budget(objective, question["name"])
     form = space.to_json()
     answer = {"space": form, "maximize": bool(getattr(objective, "maximize", False)), "text": space.describe()}
+    answer["budget"] = int(getattr(objective, "budget", 1))
     if question["objective"]["kind"] == "command":
         names = [each["name"] for each in form["parameters"]]
         conditional = [each["name"] for each in form["parameters"] if each.get("when")]

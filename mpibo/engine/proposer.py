@@ -34,8 +34,8 @@ class Proposer:
     """The manager's handle on the proposer child.
 
     Args:
-        setup: ``space method seed workers maximize goals limits noise max_trials start budget`` of the search; a
-            strategy object goes as ``pickle``.
+        setup: ``space method seed workers maximize goals limits noise max_trials start schedule budget`` of the
+            search; objects in place of the method and the schedule go as ``pickles``.
         cores: Where to bind it; None: where we are.
     """
 
@@ -60,12 +60,16 @@ class Proposer:
         """Send a request whose line ends at byte ``until`` of the journal."""
         self._child.send({"kind": "ask", "ask": event["ask"], "journal": str(journal), "until": until})
 
+    def judge(self, journal: Path, until: int) -> None:
+        """Ask which running trials are to end, as the journal has it up to byte ``until``."""
+        self._child.send({"kind": "judge", "journal": str(journal), "until": until})
+
     def read(self, journal: Path, until: int) -> None:
         """Let the child take in what the journal has, before there is a request."""
         self._child.send({"kind": "read", "journal": str(journal), "until": until})
 
     def poll(self) -> list[dict[str, Any]]:
-        """What the child said: ``ready``, ``prepared``, ``answer``, ``refused``, ``error``; ``gone`` when it died."""
+        """What the child said: ``ready prepared answer stop refused error``; ``gone`` when it died."""
         gone = self._child.gone
         said = [_read(message) for message in self._child.receive()]
         if gone and not any(message["kind"] in ("refused", "error") for message in said):
@@ -117,6 +121,12 @@ class Inline:
         said = dumps(_spelled(answer_of(self._search, self._follower, event["ask"], until)))
         self._said.append((self._now() + self._cost(event), said))
 
+    def judge(self, journal: Path, until: int) -> None:
+        """Say at once which trials are to end."""
+        self._follower = self._follower or Follower(journal)
+        _request_in(self._search, self._follower, -1, until)
+        self._said.append((self._now(), dumps({"kind": "stop", "ids": self._search.stop()})))
+
     def poll(self) -> list[dict[str, Any]]:
         """What is due."""
         due = [said for time, said in self._said if time <= self._now()]
@@ -126,6 +136,7 @@ class Inline:
     def restart(self) -> None:
         """Say that we are here."""
         said = {"kind": "ready", "pid": os.getpid(), "versions": {}, "cpu": "", "threads": 1}
+        said |= {"stops": True} if getattr(self._search, "stops", False) else {}
         self._said = [(self._now(), dumps(said)), (self._now(), dumps({"kind": "prepared"}))]
 
 
@@ -144,6 +155,8 @@ def answer_of(search: Any, follower: Follower, number: int, until: int) -> dict[
             raise LookupError(f"the journal has no request {number} before byte {until}")
         time.sleep(LOOK)
     answer = {"kind": "answer", "ask": number, "proposals": search.answer(asked)}
+    if (collect := getattr(search, "collect", None)) is not None and (over := collect()):
+        answer["drop"] = over
     chosen = getattr(search, "choice", None)
     return answer | {"choice": {"model": chosen[0], "why": chosen[1]}} if chosen else answer
 
@@ -177,7 +190,8 @@ def _patiently(follower: Follower, until: int) -> Iterator[Event]:
 
 def proposal_of(told: Mapping[str, Any]) -> Proposal:
     """A proposal as it was before it went through JSON."""
-    return Proposal(**{**told, "config": config_of(told["config"])})
+    config = told["config"]
+    return Proposal(**{**told, "config": config_of(config)} if list in map(type, config.values()) else told)
 
 
 def versions() -> dict[str, Any]:
@@ -220,7 +234,8 @@ def main() -> None:
     except Exception as error:
         pipe.send({"kind": "refused", "line": one_line(error), "error": told(error)})
         return
-    pipe.send({"kind": "ready", "pid": os.getpid(), "versions": versions(), "cpu": cpu(), "threads": 1})
+    ready = {"kind": "ready", "pid": os.getpid(), "versions": versions(), "cpu": cpu(), "threads": 1}
+    pipe.send(ready | ({"stops": True} if search.stops else {}))
     follower: Follower | None = None
     while (message := pipe.receive()) is not None:
         if follower is None:
@@ -229,6 +244,10 @@ def main() -> None:
         try:
             if message["kind"] == "read":
                 _request_in(search, follower, -1, message["until"])
+                continue
+            if message["kind"] == "judge":
+                _request_in(search, follower, -1, message["until"])
+                pipe.send({"kind": "stop", "ids": search.stop()})
                 continue
             answer = answer_of(search, follower, message["ask"], message["until"])
         except Exception as error:  # a strategy of the user's own may do anything
@@ -242,13 +261,13 @@ def _search(setup: Mapping[str, Any]) -> Any:
     from mpibo.space import Space
 
     sys.path[:0] = [path for path in setup.get("path", []) if path not in sys.path]
-    method = setup["method"]
-    if setup.get("pickle"):
+    wraps: dict[str, Any] = {"method": setup["method"], "schedule": setup.get("schedule")}
+    for name, data in setup.get("pickles", {}).items():
         import pickle
 
-        method = pickle.loads(base64.b64decode(setup["pickle"]))
+        wraps[name] = pickle.loads(base64.b64decode(data))
     return Search(
-        Space.from_json(setup["space"]), method, seed=setup["seed"], workers=setup["workers"],
+        Space.from_json(setup["space"]), **wraps, seed=setup["seed"], workers=setup["workers"],
         maximize=setup["maximize"], goals=setup["goals"], limits=setup["limits"], noise=setup["noise"],
         max_trials=setup["max_trials"], start=[config_of(each) for each in setup["start"]], budget=setup["budget"],
     )  # fmt: skip

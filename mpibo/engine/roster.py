@@ -154,6 +154,8 @@ class Roster:
     def silent(self, now: float, lease: float) -> Iterator[int]:
         """Workers that were silent for longer than a lease. An idle one must have spoken while it was idle before."""
         for worker, heard in list(self._heard.items()):
+            if now - heard <= lease:
+                continue
             judged = worker in self.busy or worker in self._beaten
-            if now - heard > lease and judged and worker not in self.gone and worker not in self.broken:
+            if judged and worker not in self.gone and worker not in self.broken:
                 yield worker

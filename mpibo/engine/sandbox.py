@@ -21,6 +21,7 @@ from typing import Any
 from mpibo.engine import loading
 from mpibo.engine.cancelling import Cancel
 from mpibo.engine.children import settle_in
+from mpibo.engine.keeping import Keeping
 from mpibo.engine.resources import settle
 from mpibo.engine.running import RunningTrial, Stopped
 from mpibo.engine.seeds import Seeds
@@ -36,7 +37,8 @@ class Evaluator:
     """Evaluate trials of one objective in this process, one after the other.
 
     Args:
-        setup: ``objective`` (its description), ``fix``, ``folder`` (of the run), ``goals``, ``limits``.
+        setup: ``objective`` (its description), ``fix``, ``folder`` (of the run), ``goals``, ``limits``,
+            ``checkpoint_every`` (seconds), ``group`` (of the ranks that share a trial).
         emit: Where messages go.
         cancelled: Why this trial is to end; None while it is not. Asked at its start and at each report.
         comm: The communicator of the ranks that share a trial; None for a single one.
@@ -51,6 +53,8 @@ class Evaluator:
         self._emit = emit
         self._cancelled = cancelled
         self._comm = comm
+        self._every: float | None = setup.get("checkpoint_every")
+        self._writes = (setup.get("group") or {}).get("rank", 0) == 0 and (comm is None or comm.rank == 0)
         self._seeds = Seeds()
         self._home = os.getcwd()
         self.objective = loading.load(setup["objective"])
@@ -72,14 +76,19 @@ class Evaluator:
 
         cancel: Cancel | None = None
 
-        def cancelled() -> bool:
+        def cancelled() -> str | None:
             nonlocal cancel
             cancel = self._cancelled(number)
-            return cancel is not None
+            return None if cancel is None else cancel.why
+
+        def note(text: str) -> None:
+            with contextlib.suppress(ValueError, OSError):  # the objective may have closed it
+                print(f"mpibo: {text}", flush=True)
+            self._emit({"kind": "note", "id": number, "text": text})
 
         trial = RunningTrial(
             number, config_of(run["config"]), run["budget"], run["seed"], folder=folder, emit=emit,
-            cancelled=cancelled, comm=self._comm,
+            cancelled=cancelled, comm=self._comm, keeping=self._keeping(run, note),
         )  # fmt: skip
         os.environ.update(
             MPIBO_TRIAL=str(number), MPIBO_BUDGET=str(trial.budget), MPIBO_SEED=str(trial.seed),
@@ -90,7 +99,7 @@ class Evaluator:
             os.chdir(self._home)  # the one of the start, wherever an earlier trial went
             self._seeds.set(trial.seed)
             began = time.perf_counter()
-            if cancelled():  # while the objective was loaded
+            if cancelled() is not None:  # while the objective was loaded
                 raise Stopped
             returned = loading.call(self.objective, self.arguments, trial, self.fix)
             return outcome_of(returned, trial.last, time.perf_counter() - began, self.aims)
@@ -101,6 +110,15 @@ class Evaluator:
             if isinstance(error, KeyboardInterrupt):  # as SIGTERM: nobody but a scheduler interrupts a child
                 return Outcome(State.LOST, reason="lost", error="ended by SIGINT", duration=duration)
             return Outcome(State.FAILED, reason=reason_of(error), error=told(error), duration=duration)
+
+    def _keeping(self, run: Mapping[str, Any], note: Callable[[str], None]) -> Keeping | None:
+        """Where a trial's checkpoints go; None without a run folder."""
+        if not self.folder:
+            return None
+        return Keeping(
+            self.folder, run["id"], run.get("checkpoints", ()), rung=run.get("rung", False), every=self._every,
+            writes=self._writes, note=note,
+        )  # fmt: skip
 
 
 def stopped(error: BaseException | None) -> bool:

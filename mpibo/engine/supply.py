@@ -20,6 +20,7 @@ MARGIN = 3.0  # standard deviations on the number of starts expected during an a
 MEMORY = 0.9  # more while evaluations end in bursts: of the largest excess of late, an answer ago
 SHORTEST = 0.02  # seconds; to keep workers busy with shorter evaluations is not worth an older model
 BRIEF = 1e-4  # seconds; the same for a design, which is as good whenever it is made
+STOCK = 0.1  # seconds for which these are made, at least: a request costs as much as some of them
 DESIGN = 100  # results after which a method that still gives a design has no model
 ROUNDS = 2  # of all workers: so many durations is the typical one the median of,
 QUICK = 3000  # results of earlier starts that a first model takes in within seconds,
@@ -140,6 +141,9 @@ class Supply:
         short = min(need - have, left - have)
         dear = short > LARGEST or self._seconds(True) > CHEAPER * self._seconds(False, math.inf)
         bridged = dear and short > 0 and self._looks < max(BRIDGES, need // LARGEST)
+        if fit and self._lasts:  # all are kept, so that none is made in vain
+            count = min(max(need, math.ceil(self._expected(STOCK))), left - have, LARGEST) if short > 0 else 0
+            return Request(count, True, tuple(self.waiting)) if count > 0 else None
         if fit and not bridged:
             keep = tuple(self.waiting)[:need]
             count = min(need, left - len(keep), LARGEST)
@@ -186,7 +190,8 @@ class Supply:
         self.waiting.extend(proposals)
         if fit and len(self.waiting) > before:
             self._blind = model is None and all(
-                self.waiting[i].origin == "design" for i in range(before, len(self.waiting))
+                self.waiting[i].origin == "design" and self.waiting[i].rung is None  # a schedule looks at results
+                for i in range(before, len(self.waiting))
             )
         self._supplied += len(self.waiting) - before
         self._spent, self._judged = spent, False
@@ -232,8 +237,12 @@ class Supply:
     @property
     def _lasting(self) -> float:
         """What an evaluation counts as: a shorter one is not worth an older model, but of a design none is older."""
-        shortest = BRIEF if self._blind and self._results >= DESIGN else SHORTEST
-        return max(self.typical or 0.0, shortest)
+        return max(self.typical or 0.0, BRIEF if self._lasts else SHORTEST)
+
+    @property
+    def _lasts(self) -> bool:
+        """Whether the method only gives designs: a waiting one is as good as a new one."""
+        return self._blind and self._results >= DESIGN
 
     def _judge(self, idle: int) -> None:
         """Compare the starts during the last answer, those that waited for it included, with what was expected."""

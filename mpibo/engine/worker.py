@@ -41,7 +41,7 @@ class Worker:
     Args:
         number: The worker's number, from 1 (0 is the manager).
         setup: ``objective fix folder argv isolation trial_timeout memory threads goals limits`` of the run, and
-            ``beat`` in seconds, ``variables`` for the environment in which the objective runs.
+            ``beat`` and ``checkpoint_every`` in seconds, ``variables`` for the environment in which the objective runs.
         send: Sends a message to the manager; must not block.
         now: Seconds, monotonic.
         echo: Where to show what the objective prints, besides its log.
@@ -237,10 +237,10 @@ class Worker:
             elif kind == "broken":
                 self._give_up(message["line"], message["error"])
             elif self._run and message.get("id") == self._run["id"]:
-                if kind == "report":
-                    self._report(message["points"])
-                elif kind == "finished":
+                if kind == "finished":
                     self._end(messages.outcome(message))
+                else:
+                    self._hear(message)
         if (child.ended or gone) and child is self._child:
             self._bury(child)
 
@@ -335,9 +335,7 @@ class Worker:
         try:
             if self._inline is None:
                 os.environ.update(self._setup.get("variables", {}))
-                self._inline = Evaluator(
-                    self._setup, lambda report: self._report(report["points"]), lambda _: self._asked(), self._comm
-                )
+                self._inline = Evaluator(self._setup, self._hear, lambda _: self._asked(), self._comm)
         except Exception as error:
             from mpibo.engine.sandbox import one_line, told
 
@@ -362,14 +360,21 @@ class Worker:
         self._run = None
         self._send({"kind": "broken", "line": line[:1000], "error": error[-ERROR_BYTES:]})
 
+    def _hear(self, message: Message) -> None:
+        """What the running trial says before its end."""
+        if message["kind"] == "report":
+            self._report(message["points"])
+        elif message["kind"] == "note":
+            self._send(message)
+
     def _report(self, points: list[dict[str, Any]]) -> None:
         self._points.extend(points)
         told = [point["value"] for point in points if point["value"] is not None]
         self._last = told[-1] if told else self._last
         if len(self._points) > POINTS:
             del self._points[:-POINTS:2]
-        if self._now() >= self._reported + MERGE:
-            self._flush()
+        if self._now() >= self._reported + MERGE or any("checkpoint" in point for point in points):
+            self._flush()  # a checkpoint that the manager has not heard of is of no use
 
     def _flush(self) -> None:
         if self._points and self._run:

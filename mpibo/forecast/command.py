@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mpibo.budgets import budget_range, scheduled
 from mpibo.cli import Parser, describe
 from mpibo.engine import loading
 from mpibo.engine.probe import Probe
@@ -65,11 +66,15 @@ def simulate(argv: Sequence[str]) -> int:
     max_trials = None if given.max_trials is None else _whole(given.max_trials)
     walltime = None if given.walltime is None else seconds(given.walltime)
     method = given.method or subject.settings.get("method", DEFAULT)
+    schedule = given.schedule or subject.settings.get("schedule")
+    budget = budget_range(given.budget or subject.settings.get("budget") or 1)
     seed = given.seed if given.seed is not None else int(subject.settings.get("seed", 0))
     until = [f"{max_trials} evaluations"] if max_trials else []
     until += [f"{walltime:g} s"] if walltime else []
     ends = " or ".join(until) or f"{ROUNDS} evaluations a worker"
-    print(f"{given.subject}: method {method}, durations {text}, {ends}, seed {seed}")
+    scheduled(schedule, budget)
+    method_told = f"{method} under {schedule}, budgets {budget[0]}:{budget[1]}" if schedule else method
+    print(f"{given.subject}: method {method_told}, durations {text}, {ends}, seed {seed}")
     print(f"{subject.told}; the engine's own time is {_costs_in_words(charges)}\n")
     print(_row(COLUMNS), flush=True)
     rows = []
@@ -77,7 +82,7 @@ def simulate(argv: Sequence[str]) -> int:
         found = forecast(
             subject.space, method, number, duration, value=subject.value, max_trials=max_trials, walltime=walltime,
             seed=seed, aims=subject.aims, noise=bool(subject.settings.get("noise", False)), charges=charges,
-            start=subject.settings.get("start", ()),
+            start=subject.settings.get("start", ()), schedule=schedule, budget=budget,
         )  # fmt: skip
         rows.append(found)
         print(_row(_cells(found)), flush=True)
@@ -159,6 +164,8 @@ def _parser() -> Parser:
     add("--max-trials", metavar="N", help=f"evaluations (default {ROUNDS} a worker)")
     add("--walltime", metavar="TIME", help="of the allocation, 90s 30m 2h 1d")
     add("--method", metavar="NAME", help=f"how to search (default the run's, else {DEFAULT})")
+    add("--schedule", metavar="NAME", help="how much of its budget a config gets (default the run's)")
+    add("--budget", metavar="N|LOW:HIGH", help="of a trial; the durations are of the largest (default the run's)")
     add("--seed", metavar="N", type=int, help="of the search and the durations (default the run's, else 0)")
     add("--space", metavar="FILE", help="the space, where the objective has none of its own")
     add("--out", metavar="FILE", help="write the table to FILE.csv, or the plot to FILE.png")
@@ -212,7 +219,7 @@ def _evaluated(description: dict[str, Any], text: str) -> Callable[[Any], Any]:
     fix = {"seconds": 0.0} if text == "synthetic:sleep" else {}
 
     def value(message: Any) -> Any:
-        trial = Trial(id=message["id"], config=message["config"], seed=message["seed"])
+        trial = Trial(id=message["id"], config=message["config"], seed=message["seed"], budget=message["budget"])
         return loading.call(function, arguments, trial, fix)
 
     return value

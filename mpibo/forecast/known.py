@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpibo.budgets import budget_range
 from mpibo.engine.messages import Message
 from mpibo.forecast.durations import SHORTEST, Duration
 from mpibo.goals import Aims, aims_in
@@ -38,7 +39,8 @@ class Known:
     Attributes:
         space: Its space. aims: Its sign, goals and limits.
         settings: Those of its first start.
-        trials: Its DONE trials that were evaluated, with a duration.
+        trials: Its DONE trials that were evaluated, with a duration: what its largest budget would take, where they had
+            a smaller one or went on from it.
     """
 
     space: Space
@@ -63,10 +65,18 @@ def known(path: Path) -> Known:
     opening = next((event for event in events if event["kind"] == "open"), None)
     if opening is None:
         raise ValueError(f"{file} is no journal of a run: it has no open line")
-    done = [each for each in trials_of(events) if each.state is State.DONE and each.duration is not None]
+    trials = trials_of(events)
+    done = [each for each in trials if each.state is State.DONE and each.duration is not None]
+    full = budget_range(opening["settings"].get("budget", 1))[1]
+    done = [replace(each, duration=(each.duration or 0.0) * full / _work(each, trials)) for each in done]
     if not done:
         raise ValueError(f"{path} has no evaluation that is done: nothing to forecast from")
     return Known(Space.from_json(opening["space"]), aims_in(opening["settings"]), opening["settings"], done)
+
+
+def _work(trial: Trial, trials: Sequence[Trial]) -> int:
+    """The part of its budget that a trial did itself; the rest was its parent's."""
+    return max(1, trial.budget - (0 if trial.parent is None else trials[trial.parent].budget))
 
 
 class Predictor:
@@ -128,7 +138,8 @@ class Values:
     def __init__(self, run: Known) -> None:
         names = run.aims.names
         wanted: Sequence[str] = names if run.aims.goals else ("value", *names)
-        rows = [(trial, told) for trial in run.trials if (told := _told(trial, wanted)) is not None]
+        promoted = {trial.parent for trial in run.trials}  # what went on from them knows better
+        rows = [(each, told) for each in run.trials if (told := _told(each, wanted)) and each.id not in promoted]
         if not rows:
             raise ValueError(f"no trial of the run has {', '.join(wanted)}: no value can be forecast")
         X = run.space.encode([trial.config for trial, _ in rows])

@@ -77,7 +77,8 @@ def forecast(
     space: Space | Mapping[str, Any], method: Any = DEFAULT, workers: int = 8, duration: str | Duration = "constant:1s",
     *, value: Callable[[Message], Any] | None = None, max_trials: int | None = None, walltime: float | None = None,
     seed: int = 0, aims: Aims | None = None, noise: bool = False, start: Sequence[dict[str, Any]] = (),
-    charges: Charges | None = None, folder: Path | None = None,
+    charges: Charges | None = None, folder: Path | None = None, schedule: str | None = None,
+    budget: int | tuple[int, int] | str = 1,
 ) -> Forecast:  # fmt: skip
     """Simulate a run.
 
@@ -95,6 +96,8 @@ def forecast(
         start: Configs to try first.
         charges: What the engine's own work costs; by default it is measured.
         folder: Where the journal is kept; by default it is forgotten.
+        schedule: How much of its budget a config gets; not one that stops trials: there are no learning curves.
+        budget: Of every trial, or with a schedule the smallest and the largest. The durations are of the largest.
 
     Raises:
         ValueError: A space, method, distribution or limit that can't be.
@@ -109,22 +112,27 @@ def forecast(
     takes = duration_of(duration) if isinstance(duration, str) else duration
     search = Search(
         space, method, seed=seed, workers=workers, max_trials=max_trials, start=start, noise=noise,
-        maximize=aims.maximize, goals=aims.goals, limits=aims.limits,
+        maximize=aims.maximize, goals=aims.goals, limits=aims.limits, schedule=schedule, budget=budget,
     )  # fmt: skip
+    if search.stops:
+        raise ValueError(f"a forecast has no learning curves, by which {schedule or method} would stop trials")
     search.prepare()
     told = value or _random_values(seed, aims)
     tick = TICK if walltime is None else min(max(TICK, walltime / TICKS), 1.0)
     before = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="mpibo-forecast-") as temporary, _one_thread():
         home = folder or Path(temporary)
-        transport = Charged(workers, told, takes, charges, seed, aims)
+        transport = Charged(workers, told, takes, charges, seed, aims, search.budget)
         journal = Journal(home, now=transport.now, sync=False)
         proposer = Answering(search, transport, charges)
         opening = {"utc": "2000-01-01T00:00:00+00:00", "host": "simulated", "space": space.to_json(),
                    "settings": {"method": str(method), "seed": seed, "max_trials": max_trials}}  # fmt: skip
         manager = Manager(
             # simulated workers neither die nor beat
-            Limits(max_trials=max_trials, walltime=walltime, seed=seed, aims=aims, lease=math.inf),
+            Limits(
+                max_trials=max_trials, walltime=walltime, seed=seed, aims=aims, lease=math.inf,
+                rungs=schedule is not None,
+            ),
             transport, proposer, journal, opening, tick=tick,
         )  # fmt: skip
         transport.skip()

@@ -65,6 +65,7 @@ class Charged(Simulated):
         charges: What the engine costs.
         seed: Of the durations.
         aims: The goals and limits.
+        full: The budget of an evaluation that takes the whole duration; a smaller one, or the rest of one, takes less.
 
     Attributes:
         started: Virtual seconds at which each evaluation began, in the order of the starts.
@@ -76,7 +77,7 @@ class Charged(Simulated):
 
     def __init__(
         self, count: int, value: Callable[[Message], Any], duration: Callable[[Message, Random], float],
-        charges: Charges, seed: int = 0, aims: Aims | None = None,
+        charges: Charges, seed: int = 0, aims: Aims | None = None, full: int = 1,
     ) -> None:  # fmt: skip
         super().__init__(count, lambda config: None, duration, charges.latency, seed, aims)
         self.started, self.seconds = array("d"), array("d")
@@ -85,6 +86,7 @@ class Charged(Simulated):
         self.messages = 0
         self._value = value
         self._charges = charges
+        self._full = full
         self._mark = time.thread_time()
 
     def charge(self) -> None:
@@ -103,9 +105,15 @@ class Charged(Simulated):
         self.charge()
         self._handled()
         if message["kind"] == "run":
-            seconds = self._duration(message, self._rng)
+            done = max((each["step"] for each in message.get("checkpoints", ())), default=0)
+            seconds = self._duration(message, self._rng) * (message["budget"] - done) / self._full
             self.started.append(self._now + self._latency)
             self.seconds.append(seconds)
+            if message.get("rung"):  # the end of its budget is saved, and told
+                saved = {"step": message["budget"], "sha256": f"{message['id']:064x}", "bytes": 1}
+                point = {"step": message["budget"], "value": None, "metrics": {}, "checkpoint": saved}
+                report = {"kind": "report", "id": message["id"], "points": [point]}
+                self._at(2 * self._latency + seconds, worker, report)
             self._at(2 * self._latency + seconds, worker, {"kind": "finished", "run": message, "seconds": seconds})
         self.skip()
 

@@ -1,8 +1,9 @@
 """The built-in objectives by name; looking one up imports none of them.
 
 A built-in is a module-level function. It takes its parameters by name (or the whole ``config``), some take the running
-trial, and it carries what a search needs to know as attributes: ``space`` (the TOML form as a dict), ``maximize``, and
-where they are known ``optimum`` (the best value, in the function's own sign), ``minimisers`` or ``maximisers``.
+trial, and it carries what a search needs to know as attributes: ``space`` (the TOML form as a dict), ``maximize``,
+``budget`` (of its trials where nobody says one; default 1), and where they are known ``optimum`` (the best value, in
+the function's own sign), ``minimisers`` or ``maximisers``.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ class RunningTrial(Protocol):
 
     def resume(self, **parts: Any) -> int: ...
 
-    def report(self, value: float, step: int, **metrics: Any) -> None: ...
+    def report(
+        self, value: float, step: int, *, state: Mapping[str, Any] | None = None, **metrics: Any
+    ) -> None: ...  # fmt: skip
 
 
 def _synthetic(function: str, description: str) -> tuple[str, Builtin]:
@@ -44,6 +47,11 @@ def _synthetic(function: str, description: str) -> tuple[str, Builtin]:
 NAMES: dict[str, Builtin] = {
     "digits": Builtin(f"{__name__}.digits:digits", "validation error of a small CNN on scikit-learn's 8x8 digits"),
     "mnist": Builtin(f"{__name__}.mnist:mnist", "validation error of a CNN on MNIST (scripts/get_mnist.py fetches it)"),
+    "fashion": Builtin(f"{__name__}.mnist:fashion", "the same on FashionMNIST (scripts/get_fashion.py fetches it)"),
+    "mnist-architecture": Builtin(f"{__name__}.architecture:mnist", "a CNN's blocks and its training, on MNIST"),
+    "fashion-architecture": Builtin(f"{__name__}.architecture:fashion", "the same on FashionMNIST"),
+    "rnn": Builtin(f"{__name__}.rnn:rnn", "an image read row by row: digits, or --fix data=mnist or data=fashion"),
+    "cifar10cnn": Builtin(f"{__name__}.cifar:cifar10cnn", "validation error of a CNN on CIFAR-10, where its data are"),
     "mlp": Builtin(f"{__name__}.mlp:mlp", "test accuracy of a multi-layer perceptron by its learning rate (maximised)"),
 } | dict(
     [

@@ -232,6 +232,7 @@ def _pass_on_report(line: str, trial: RunningTrial) -> None:
     if fields is None or "step" not in fields:
         return
     step, value = fields.pop("step"), fields.pop("value", None)
+    fields.pop("state", None)  # no metric may have this name: it is what a trial saves
     if isinstance(step, float) and step.is_integer():
         step = int(step)
     if type(step) is not int or type(value) not in (int, float):

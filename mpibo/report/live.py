@@ -171,7 +171,9 @@ def _best(progress: Progress, width: int) -> tuple[Text, int]:
             lines.append("")
         lines[-1] += ("  " if lines[-1] else "") + item
         left.pop(0)
-    text = Text(words.number(best.value), style="bold green").append(f"   trial {best.id}", style="not bold default")
+    text = Text(words.number(best.value), style="bold green").append(
+        f"   trial {best.id}{words.budget(best)}", style="not bold default"
+    )
     return text.append("\n" + "\n".join(lines), style="not bold default"), 1 + len(lines)
 
 

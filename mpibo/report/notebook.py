@@ -71,7 +71,9 @@ def line(progress: Progress, now: float) -> str:
         *(f"{number} {word}" for word, number in troubles(progress)),
     ]
     if progress.best:
-        parts.append(f"best {words.number(progress.best.value)} (trial {progress.best.id})")
+        parts.append(
+            f"best {words.number(progress.best.value)} (trial {progress.best.id}{words.budget(progress.best)})"
+        )
     elif progress.ledger.front:
         parts.append(f"front of {len(progress.ledger.front)}")
     if progress.choice:

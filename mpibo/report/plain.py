@@ -87,7 +87,7 @@ class Plain:
         finished = max(0, progress.finished - later)
         count = f"{finished:>{len(total)}}/{total}" if total else str(finished)
         aims = progress.ledger.aims
-        parts = [f"{count}  {words.result(trial, aims)}"]
+        parts = [f"{count}  {words.result(trial, aims)}{words.budget(trial)}"]
         if trial.state is State.DONE and not aims.keep(trial.metrics):
             parts[0] += " (breaks a limit)"
         best = progress.best
@@ -134,11 +134,15 @@ def summary(progress: Progress, now: float, folder: str, files: Sequence[str]) -
         lines += [f"           trial {trial.id}   {words.result(trial, aims)}" for trial in front[:SHOWN]]
         lines += [f"           and {len(front) - SHOWN} more"] * (len(front) > SHOWN)
     elif best:
-        lines.append(f"Best     {words.number(best.value)}   trial {best.id}")
+        lines.append(f"Best     {words.number(best.value)}   trial {best.id}{words.budget(best)}")
         width = max(map(len, best.config), default=0)
         for name, value in best.config.items():
             told = repr(value) if isinstance(value, float) else words.value(value)
             lines.append(f"           {name:{width}}  {told}")
+        anywhere = progress.ledger.best_anywhere
+        if anywhere and anywhere.value != best.value:
+            told = f"{words.number(anywhere.value)}   trial {anywhere.id}{words.budget(anywhere)}"
+            lines.append(f"         at any budget {told}")
     else:
         why = "keeps the limits" if progress.count(State.DONE) else "has a value"
         lines.append(f"{'Front' if aims.several else 'Best ':9}none: no trial {why}")

@@ -71,6 +71,11 @@ def result(trial: Trial, aims: Aims) -> str:
     return "  ".join(f"{goal.name}={number(number_in(trial.metrics, goal.name))}" for goal in aims.goals)
 
 
+def budget(trial: Trial) -> str:
+    """The budget of a trial, where a schedule gave it one."""
+    return "" if trial.rung is None else f" at budget {trial.budget}"
+
+
 def line(text: str, width: int | None = None) -> str:
     """Text as one line without control characters, cut to ``width``."""
     text = "".join(letter if letter.isprintable() else " " for letter in text).strip()

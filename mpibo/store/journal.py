@@ -217,10 +217,11 @@ class Journal:
     def append(self, event: Event) -> Event:
         """Number and stamp an event; it waits for ``write``. Gives the event as its line will read."""
         self._last = self._now()
-        stamped = {"kind": event["kind"], "t": round(self._last - self._zero, 6), **event}
-        self._waiting.append(line_of(stamped, self.number + 1, self.synced))
-        self.number += 1
-        return {"n": self.number, **stamped}
+        number = self.number + 1
+        stamped = {"n": number, "kind": event["kind"], "t": round(self._last - self._zero, 6), **event}
+        self._waiting.append(line_of(stamped, number, self.synced))
+        self.number = number
+        return stamped
 
     def write(self) -> None:
         """Write all lines that wait. When it returns they survive this process, though perhaps not a power cut.

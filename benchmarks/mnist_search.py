@@ -1,0 +1,255 @@
+"""MNIST by 7 workers on the full set: ``auto`` with ASHA against random search with full trainings.
+
+    python benchmarks/mnist_search.py [--out FOLDER] [--arms asha,random] [--seed 0]       runs what is not finished
+    python benchmarks/mnist_search.py --curves FILE [--jobs 2]                             learning curves of 64 configs
+
+Both runs have 64 configs, at most 9 epochs each, and go on in their folders when this is started again. The table has
+the test error of the returned config (the best by validation error at the largest budget), wall time, CPU time of all
+processes, how busy the workers were, and when each run reached the best validation error of the random one.
+
+``--curves`` trains 64 random configs for 9 epochs each, one thread a process, and adds a JSON line to FILE as each
+ends: its config, and by epoch the validation error, the training loss and the CPU seconds so far. Lines that the file
+has are not made again. Other comparisons can replay these trainings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import resource
+import statistics
+import subprocess
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from overhead import table
+from runs import OPEN_MPI, WORKERS, launch
+
+CONFIGS, EPOCHS, TRAIN_SIZE = 64, 9, 55_000
+ARMS = {
+    "asha": ["--method", "auto", "--schedule", "asha:eta=3", "--budget", f"1:{EPOCHS}"],
+    "random": ["--method", "random", "--budget", str(EPOCHS)],
+}
+TARGET = 0.009  # test error of the returned config
+FASTER = 4.0  # aim: so many times faster to random search's error
+
+
+HEADER = ("", "configs", "epochs", "validation", "test (at most 0.90 %)", "wall", "CPU", "busy", "to random's error",
+          "at any budget")  # fmt: skip
+
+
+# Learning curves
+
+
+@dataclass
+class Recording:
+    """A running trial that notes the CPU seconds of this process at each report."""
+
+    id: int
+    seed: int
+    budget: int
+    device: str = "cpu"
+    folder: Path = Path("unused")
+    begun: float = 0.0
+    values: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+    def resume(self, **parts: Any) -> int:
+        self.begun = time.process_time()
+        return 0
+
+    def report(self, value: float, step: int, **metrics: Any) -> None:
+        self.values.append(value)
+        self.losses.append(metrics["train_loss"])
+        self.cpu.append(round(time.process_time() - self.begun, 3))
+
+
+def one_curve(number: int, config: dict[str, Any], seed: int, epochs: int, train_size: int) -> dict[str, Any]:
+    """Train one config in this process; gives its line."""
+    from mpibo.objectives.mnist import mnist
+
+    trial = Recording(number, seed, epochs)
+    result = mnist(**config, train_size=train_size, trial=trial)  # type: ignore[arg-type]
+    kept = {name: result[name] for name in ("value", "test_error", "parameters", "epochs")}
+    curve = {"values": trial.values, "train_losses": trial.losses, "cpu_seconds": trial.cpu}
+    return {"id": number, "config": config, "seed": seed, "train_size": train_size, **kept, **curve}
+
+
+def curves(given: argparse.Namespace) -> None:
+    """Add the missing lines to the file, in the order in which they end."""
+    import numpy as np
+
+    from mpibo import Space
+    from mpibo.objectives.mnist import mnist
+    from mpibo.trial import trial_seed
+
+    space = Space.from_toml(mnist.space)  # type: ignore[attr-defined]
+    configs = space.decode(space.sample(given.configs, np.random.default_rng(given.seed)))
+    path = Path(given.curves)
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    there = {line["id"] for line in lines}
+    os.environ["OMP_NUM_THREADS"] = "1"
+    workers = ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn"))
+    with workers, open(path, "a", encoding="utf-8") as file:
+        todo = [
+            workers.submit(one_curve, i, config, trial_seed(given.seed, i), given.epochs, given.train_size)
+            for i, config in enumerate(configs)
+            if i not in there
+        ]
+        for done in as_completed(todo):
+            lines.append(done.result())
+            file.write(json.dumps(lines[-1]) + "\n")
+            file.flush()
+            print(f"{len(lines)} of {given.configs}: {lines[-1]['value']:.4f} {lines[-1]['config']}", flush=True)
+    whole = [line for line in lines if line["epochs"] == given.epochs and line["cpu_seconds"]]
+    best = min(lines, key=lambda line: line["value"])
+    print(f"{len(lines)} configs, {sum(line['cpu_seconds'][-1] for line in whole):.0f} CPU seconds, a median of "
+          f"{statistics.median(line['cpu_seconds'][-1] / line['epochs'] for line in whole):.1f} an epoch; the best has "
+          f"a validation error of {best['value']:.2%} and a test error of {best['test_error']:.2%}")  # fmt: skip
+
+
+# The two runs
+
+
+@dataclass(frozen=True)
+class End:
+    """A trial that is done: when (seconds of running time), after so many epochs of its own, and what it came to."""
+
+    at: float
+    value: float
+    test_error: float | None
+    budget: int
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Told:
+    """A run as its journal tells it. Times are seconds while it ran; between two starts none passes."""
+
+    ends: list[End]
+    configs: int
+    wall: float
+    busy: float
+    starts: int
+
+    def returned(self) -> End:
+        """The best by validation error at the largest budget."""
+        most = max(end.budget for end in self.ends)
+        return min((end for end in self.ends if end.budget == most), key=lambda end: end.value)
+
+    def reached(self, value: float, budget: int = 0) -> tuple[float, int] | None:
+        """When a trial of at least this budget was first as good: seconds, and epochs of all trials until then."""
+        epochs = 0
+        for end in self.ends:
+            epochs += end.epochs
+            if end.budget >= budget and end.value <= value:
+                return end.at, epochs
+        return None
+
+
+def told(events: list[dict[str, Any]]) -> Told:
+    """Read a journal's events, of several starts too."""
+    before = at = worked = possible = 0.0
+    first: float | None = None
+    starts: dict[int, dict[str, Any]] = {}
+    ends: list[End] = []
+    opened = 0
+    for event in events:
+        if event["kind"] == "open":
+            possible += at - before - first if first is not None else 0.0
+            before, first, opened = at, None, opened + 1
+        at = before + event["t"]
+        if event["kind"] == "start":
+            first = event["t"] if first is None else first
+            starts[event["id"]] = event
+        elif event["kind"] == "end":
+            worked += event.get("duration") or 0.0
+            if event["state"] == "DONE":
+                start = starts[event["id"]]
+                parent = starts.get(start.get("parent"), {"budget": 0})
+                error = event.get("metrics", {}).get("test_error")
+                ends.append(End(at, event["value"], error, start["budget"], start["budget"] - parent["budget"]))
+    possible += at - before - first if first is not None else 0.0
+    configs = sum("parent" not in start and "retry_of" not in start for start in starts.values())
+    return Told(ends, configs, at, worked / (WORKERS * possible) if possible else 0.0, opened)
+
+
+def search(arm: str, folder: Path, given: argparse.Namespace) -> None:
+    """Run one arm to its end, or go on with it; the CPU seconds of each start are kept beside the run."""
+    command = [
+        *launch(WORKERS + 1), "-m", "mpibo.run", "mnist", "--fix", f"train_size={given.train_size}", *ARMS[arm],
+        "--max-trials", str(given.configs), "--seed", str(given.seed), "--out", str(folder),
+    ]  # fmt: skip
+    print("$", *command, flush=True)
+    before = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+    code = subprocess.run(command, env=OPEN_MPI | os.environ).returncode
+    used = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - before
+    with open(folder.with_suffix(".cpu"), "a") as file:
+        file.write(f"{used:.1f}\n")
+    if code:
+        raise SystemExit(f"{arm} ended with code {code}")
+
+
+def compare(given: argparse.Namespace) -> None:
+    """Run the arms that are not finished; print the table."""
+    from mpibo.store.journal import read
+
+    runs: dict[str, Told] = {}
+    rows = []
+    folders = {arm: Path(given.out) / f"{arm}-{given.seed}" for arm in given.arms.split(",")}
+    for arm, folder in folders.items():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        events = read(folder).events if (folder / "journal.jsonl").exists() else []
+        if not events or events[-1]["kind"] != "close" or events[-1]["why"] != "max_trials":
+            search(arm, folder, given)
+            events = read(folder).events
+        runs[arm] = told(events)
+    goal = runs["random"].returned().value if "random" in runs else None
+    for arm, run in runs.items():
+        best = run.returned()
+        cpus = [float(line) for line in folders[arm].with_suffix(".cpu").read_text().split()]
+        cpu = f"{sum(cpus):.0f} s" + ("" if len(cpus) == run.starts else f" ({len(cpus)} of {run.starts} starts)")
+        met = "" if best.test_error is None else ", met" if best.test_error <= TARGET else ", MISSED"
+        test = "" if best.test_error is None else f"{best.test_error:.2%}{met}"
+        times = []
+        for budget in (best.budget, 0):
+            found = run.reached(goal, budget) if goal is not None else None
+            times.append(f"{found[0]:.0f} s, {found[1]} epochs" if found else "never")
+        rows.append((arm, str(run.configs), str(sum(end.epochs for end in run.ends)), f"{best.value:.2%}", test,
+                     f"{run.wall:.0f} s", cpu, f"{run.busy:.1%}", *times))  # fmt: skip
+    print(table([HEADER, *rows]))
+    if goal is None or "asha" not in runs:
+        return
+    whole, own = runs["random"].ends[-1].at, runs["random"].reached(goal)
+    for where, budget in (("at the largest budget", EPOCHS), ("at any budget", 0)):
+        if own and (found := runs["asha"].reached(goal, budget)):
+            ratio, against_own = whole / found[0], own[0] / found[0]
+            print(f"to {goal:.2%} {where}: {ratio:.1f} times faster than the 64 full trainings (aim: {FASTER:g}), "
+                  f"{against_own:.1f} times faster than these got there")  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", default="runs/mnist-search", help="folder of the runs")
+    parser.add_argument("--arms", default=",".join(ARMS), help="which of them (default all)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--curves", metavar="FILE", help="record learning curves instead")
+    parser.add_argument("--jobs", type=int, default=2, help="processes that record (default 2)")
+    parser.add_argument("--configs", type=int, default=CONFIGS)
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of each curve (default 9)")
+    parser.add_argument("--train-size", type=int, default=TRAIN_SIZE)
+    given = parser.parse_args()
+    if given.curves:
+        curves(given)
+    else:
+        compare(given)
+
+
+if __name__ == "__main__":
+    main()
