@@ -40,6 +40,7 @@ class Curve(FullBudget):
         self.low = low
         self.chance = chance
         self.results = results
+        self._judged: dict[int, tuple[tuple[float, float], bool]] = {}  # its last step and the best then; over?
 
     def stop(self, trials: Trials) -> list[int]:
         """Running trials that have hardly a chance."""
@@ -49,8 +50,14 @@ class Curve(FullBudget):
         best, found = float(full.min()), []
         for row in np.flatnonzero(trials.mask(State.RUNNING)):
             steps, values = trials.curves(int(row))
-            judged = len(steps) >= POINTS and self.low <= steps[-1] < self.high
-            if judged and chance_below(best, steps, values, self.high) < self.chance:
+            if len(steps) < POINTS or not self.low <= steps[-1] < self.high:
+                continue
+            what = float(steps[-1]), best
+            known, over = self._judged.get(int(row), (None, False))
+            if known != what:
+                over = chance_below(best, steps, values, self.high) < self.chance
+                self._judged[int(row)] = what, over
+            if over:
                 found.append(int(row))
         return found
 

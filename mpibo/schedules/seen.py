@@ -14,7 +14,8 @@ Array = NDArray[np.float64]
 def lifted(trials: Trials) -> Trials:
     """Each config with its value at the largest budget that it was trained to, lifted to the largest of all.
 
-    Between one budget and the next a value changes as it did for those that have both, in the median.
+    Between one budget and the next a value changes as it did for those that have both, in the median. A config that
+    failed at a larger budget has failed.
     """
     roots, budgets, values, last = levels(trials)
     shifts = np.zeros(len(budgets))  # from each budget to the next one
@@ -66,4 +67,14 @@ def _view(trials: Trials, roots: NDArray[np.int64], y: Array, last: NDArray[np.i
     state = trials.state[last].copy()
     state[~np.isnan(y)] = CODE[State.DONE]
     state[np.isnan(y) & (trials.done[last])] = CODE[State.LOST]  # it has no value at the budget that counts
+    failed = trials.state[_latest(trials, roots)] == CODE[State.FAILED]  # in the end, whatever it told before
+    y[failed], state[failed] = np.nan, CODE[State.FAILED]
     return trials.view(roots, y, state, last)
+
+
+def _latest(trials: Trials, roots: NDArray[np.int64]) -> NDArray[np.int64]:
+    """``(m,)`` the last row of each config that is not LOST."""
+    rows = np.flatnonzero(~trials.mask(State.LOST))
+    latest = roots.copy()
+    latest[np.searchsorted(roots, trials.root[rows])] = rows
+    return latest

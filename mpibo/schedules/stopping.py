@@ -13,6 +13,8 @@ from mpibo.schedules.seen import lifted
 from mpibo.table import Trials
 from mpibo.trial import Proposal, State
 
+Array = NDArray[np.float64]
+
 
 class FullBudget:
     """New configs with the whole budget; a rule of a subclass stops some.
@@ -63,16 +65,36 @@ class Median(FullBudget):
             raise ValueError(f"expected results >= 1, got {results}")
         self.low = low
         self.results = results
+        self._ended: list[tuple[Array, Array]] = []  # steps of each trial that has ended, and its averages up to them
+        self._orders = 0  # ends that were looked at
+        self._known: dict[float, tuple[int, list[float]]] = {}  # at a step: trials looked at, averages of those so far
 
     def stop(self, trials: Trials) -> list[int]:
         """Running trials that are worse than the median of the others."""
-        others = [trials.curves(int(row)) for row in np.flatnonzero(trials.done)]
+        self._take(trials)
         found = []
         for row in np.flatnonzero(trials.mask(State.RUNNING)):
             steps, values = trials.curves(int(row))
             if not len(steps) or steps[-1] < self.low or steps[-1] >= self.high:
                 continue
-            averages = [told[at <= steps[-1]].mean() for at, told in others if len(at) and at[-1] >= steps[-1]]
+            averages = self._averages(float(steps[-1]))
             if len(averages) >= self.results and values.min() > np.median(averages):
                 found.append(int(row))
         return found
+
+    def _take(self, trials: Trials) -> None:
+        """Averages of the trials that ended since: what a trial has reported stays when it has ended."""
+        for row in np.flatnonzero(trials.done & (trials.order >= self._orders)):
+            steps, values = trials.curves(int(row))
+            if len(steps):
+                self._ended.append((steps, np.cumsum(values) / np.arange(1, len(values) + 1)))
+        self._orders = int(trials.order.max(initial=-1)) + 1
+
+    def _averages(self, step: float) -> list[float]:
+        """Of the trials that came as far, the average of what they had reported up to the step."""
+        looked, averages = self._known.get(step, (0, []))
+        for steps, means in self._ended[looked:]:
+            if steps[-1] >= step:
+                averages.append(float(means[max(0, np.searchsorted(steps, step, side="right") - 1)]))
+        self._known[step] = len(self._ended), averages
+        return averages
