@@ -20,7 +20,8 @@ COLOURS = (BLUE, ORANGE, GREEN, PURPLE, GREY)
 plt.rcParams.update(
     {
         "figure.dpi": 110, "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-        "grid.color": "#e9ecef", "axes.axisbelow": True, "legend.frameon": False, "lines.linewidth": 1.8,
+        "grid.color": "#e9ecef", "axes.axisbelow": True, "legend.edgecolor": "none", "legend.framealpha": 0.9,
+        "lines.linewidth": 1.8,
         "axes.titlesize": 11, "axes.titlelocation": "left", "figure.constrained_layout.use": True,
     }
 )  # fmt: skip

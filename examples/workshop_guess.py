@@ -52,14 +52,15 @@ def draw(top: Any, below: Any, title: str, space: mpibo.Space, answer: float) ->
     for axes in (top, below):
         axes.axvline(answer, color=ORANGE, linestyle="--", label=f"next: {answer:.2g}", clip_on=False)
     top.set_title(title)
-    top.legend(loc="upper left" if answer > low else "upper center")
+    top.legend(loc="upper center", ncols=3)
+    top.set_ylim(-0.4, 3.3)
     below.set(xlabel="alpha", ylim=(0, None))
 
 
 def main() -> None:
     """Tell the four losses, ask for the next alpha, draw the model."""
     given = arguments(__doc__)
-    figure, panels = plt.subplots(2, 2, figsize=(10, 4.8), sharex="col", sharey="row", height_ratios=(2.4, 1))
+    figure, panels = plt.subplots(2, 2, figsize=(10, 4.8), sharex="col", height_ratios=(2.4, 1))
     for column, (title, alpha) in enumerate(RANGES.items()):
         search = mpibo.Search({"alpha": alpha}, "ambs:model=gp,acquisition=ei,n_initial=4,transform=none")
         for known, loss in KNOWN.items():
@@ -67,7 +68,7 @@ def main() -> None:
         answer = search.ask()[0].config["alpha"]
         print(f"{title}, {alpha[0]:g} to {alpha[1]:g}: next {answer:.2g}")
         draw(*panels[:, column], f"which alpha next, {title}?", search.space, answer)
-    panels[0, 0].set(ylabel="loss", ylim=(-0.3, 3.2))
+    panels[0, 0].set(ylabel="loss")
     panels[1, 0].set(ylabel="expected\nimprovement")
     save(figure, given.out, "guess")
 

@@ -70,8 +70,8 @@ def main() -> None:
     for shown, colour in ((1, PURPLE), (chosen, GREEN), (highest, ORANGE)):
         fit = np.polynomial.Chebyshev.fit(x, y, shown, [-1, 1])
         left.plot(line, fit(line), color=colour, label=f"degree {shown}")
-    left.set(ylim=(-1.8, 2.6), xlabel="x", ylabel="y", title="too little, chosen, too much")
-    left.legend(ncols=2, loc="upper left")
+    left.set(ylim=(-1.8, 2.4), xlabel="x", ylabel="y", title="too little, chosen, too much")
+    left.legend(ncols=3, loc="upper center")
     for values, colour, label in (
         (train, BLUE, "training"),
         (validated, GREEN, "cross-validation"),

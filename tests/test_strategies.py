@@ -108,15 +108,18 @@ def test_kept_hyperparameters_are_used_when_no_fit_is_wanted(method):
 
 
 def test_gp_ei_is_the_worksheets():
-    """Three random points, then EI of a squared-exponential process whose hyperparameters have no priors."""
+    """Three spread points, then EI of a squared-exponential process without priors, refitted after each result."""
     run = Run(testing.maker_of("gp-ei"), Space({"x": (-5.0, 5.0), "y": (-5.0, 5.0)}))
     run.results(3)
+    assert (np.sort(np.floor(3 * run.trials.X), axis=0) == [[0, 0], [1, 1], [2, 2]]).all()  # one in each third
     assert {p.origin for p in run.ask(1)} == {"model"}
     made = run.strategy
     kernel = made.model.gp.kernel
     assert (made.acquisition, kernel.kind, kernel.additive, made.model.gp.kind) == ("ei", "rbf", False, "none")
     assert np.exp(kernel.theta_of(*made.model.begin)) == pytest.approx([0.2, 0.05, 0.2, 0.2])
     assert kernel.prior[1].min() > 1e5  # deviations of the priors
+    run.results(2)
+    assert made.model.gp.fits == 2 and made.model.gp.due(6) and not made.model.gp.due(5)
 
 
 def test_synchronous_thompson_waits_for_its_round():

@@ -20,6 +20,7 @@ from mpibo.space import Space
 FITTED = 256  # rows that hyperparameters are fitted to
 KEPT = 1000  # rows of a posterior
 COLD, WARM = 40, 20  # steps of a climb to a peak of the density, from afar and from the last peak
+EACH = 100  # with ``begin``: rows up to which each new one is followed by a refit
 OFTEN, SELDOM = 6, 8  # the first refits, and then every so many, look for other peaks too
 MEAN = 1.0  # prior standard deviation of the constant mean, of standardised values
 HUGE = 1e100  # values beyond it count as this: squares must not overflow
@@ -29,7 +30,7 @@ class GP:
     """Gaussian process regression over encoded points.
 
     ``fit`` refits the hyperparameters only when the data have grown by max(3, 5 %), by 10 % above 200 rows and by 20 %
-    above 500, from where they stand; between, it only takes rows in.
+    above 500, from where they stand; between, it only takes rows in. With ``begin`` it refits at each row up to 100.
 
     Args:
         space: The search space; columns of one parameter share a length scale.
@@ -72,6 +73,8 @@ class GP:
 
     def due(self, n: int) -> bool:
         """Whether hyperparameters are to be refitted now that there are ``n`` rows."""
+        if self.begin is not None and n <= EACH:
+            return n != self._fitted
         share = 0.05 if n <= 200 else 0.1 if n <= 500 else 0.2
         return self.theta is None or n - self._fitted >= max(3, share * self._fitted) or n < self._fitted
 
