@@ -33,8 +33,8 @@ SHIELD = Path(__file__).resolve().parent.parent / "scripts" / "mpibo-mpirun"
 LEASE = 60.0
 EARLY = 0.15  # share of the manager's kills that come while it still starts
 FULL = 16  # MB of the small disk
-# What makes the disk of a run slow: each of its Python processes imports it at its start. A sync of the journal takes
-# up to half a second, and so does one in fifty of its writes; each leaves a byte in the file ``delays``.
+# What makes the disk of a run slow: each of its Python processes imports it first. A sync of the journal takes up to
+# half a second, and so does one in fifty of its writes; each leaves a byte in the file ``delays``.
 SLOW = """
 import os, random, time
 _write, _sync, _rng = os.write, os.fdatasync, random.Random(os.getpid())

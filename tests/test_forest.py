@@ -149,3 +149,17 @@ def test_equal_points_share_a_leaf():
 def test_bad_options(options):
     with pytest.raises(ValueError, match="expected"):
         Forest(**options)
+
+
+def test_of_many_results_a_tree_sees_the_lowest_and_some_others():
+    """The sample is bounded, its weights stand for all rows, and where values are low it is as fine as with all."""
+    rng = np.random.default_rng(0)
+    X = rng.random((4000, 2))
+    y = X[:, 0]
+    forest = Forest("et", trees=4, subforest=2, most=512)
+    forest.fit(X, y, rng)
+    for tree in forest.ring:
+        leaves = tree.nodes.children_left == -1
+        assert leaves.sum() <= 512 and tree.rows == 4000
+        assert tree.mean[0] == pytest.approx(0.5, abs=0.1) and tree.count[0] == pytest.approx(4000, rel=0.05)
+        assert (tree.mean[leaves] < 0.06).sum() > 100  # 256 of the rows lie there; 32 of 512 would at random

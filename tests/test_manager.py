@@ -9,6 +9,7 @@ from simulation import simulate, value
 
 from mpibo.engine.transport import Flaky
 from mpibo.replaying import replay
+from mpibo.store import journal
 from mpibo.store.journal import read
 from mpibo.strategies import METHODS
 from mpibo.trial import Proposal, State, trials_of
@@ -240,3 +241,22 @@ def test_a_proposer_that_hangs_is_replaced(tmp_path, monkeypatch):
     assert ended.why == "max_trials" and len(rows(tmp_path)) == 40
     kinds = [event["kind"] for event in read(tmp_path).events]
     assert kinds.count("proposer") == 2 and replay(read(tmp_path).events) == []
+
+
+def test_results_that_come_together_are_written_together(tmp_path, monkeypatch):
+    """One write before any of them has an effect; a failure among them keeps its place."""
+    writes = []
+    write_all = journal._write_all
+    monkeypatch.setattr(journal, "_write_all", lambda file, data: (writes.append(data), write_all(file, data)))
+
+    def fails(config):
+        if config["k"] == 8:
+            raise RuntimeError("no")
+        return value(config)
+
+    _, ended, _ = simulate(tmp_path, workers=64, max_trials=640, duration=lambda run, rng: 1.0, objective=fails)
+    assert ended.why == "max_trials" and replay(read(tmp_path).events) == []
+    ends = [data.count(b'"kind": "end"') for data in writes if b'"kind": "end"' in data]
+    assert sum(ends) == len(rows(tmp_path)) >= 640 and len(ends) < 320 and max(ends) <= 32
+    states = Counter(trial.state for trial in rows(tmp_path))
+    assert states[State.FAILED] > 20 and states[State.DONE] > 400 and not states[State.RUNNING]

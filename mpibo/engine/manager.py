@@ -27,6 +27,7 @@ log = logging.getLogger("mpibo")
 
 TICK = 0.1  # seconds between looks at signals, limits and leases
 BATCH = 32  # messages taken in, and trials handed out, before the other is looked at: nobody waits for a burst to end
+TOGETHER = ("finished", "loading", "began")  # messages between which results may wait to be written together
 BREAKS = 3  # loads in a row that may fail where the worker had evaluated before,
 REST = 5.0  # seconds after the first of them, twice as many after the second
 ANSWER = 2.0  # seconds after a grace in which the workers' answers may come
@@ -81,6 +82,7 @@ class Manager:
         self._told: set[str] = set()
         self._end: Ended | None = None
         self._ended = 0  # trials of this start
+        self._done: dict[int, tuple[int, Outcome]] = {}  # what came of DONE trials, by worker: not written yet
         self._until = math.inf  # when the end comes that running trials have been told of
         self._heeded: str | None = None  # the signal that was heeded last
         self._more = False  # the last batch of starts was full
@@ -138,6 +140,7 @@ class Manager:
                 self._take(*arrived)
                 left -= 1
                 arrived = transport.receive(transport.now()) if left else None
+            self._write_done()
             self._drained = left > 0
             self._asking.listen(transport.now())
             while self._asking.stopped:
@@ -316,6 +319,8 @@ class Manager:
     def _take(self, worker: int, message: Message) -> None:
         kind = message["kind"]
         self._roster.heard(worker, self._transport.now(), kind == "beat")
+        if kind not in TOGETHER or worker in self._done:
+            self._write_done()
         match kind:
             case "finished":
                 self._finished(worker, message)
@@ -358,6 +363,10 @@ class Manager:
         if self._roster.busy.get(worker) == number and number in self.ledger.running:
             outcome = messages.outcome(message)
             signalled = self._interrupted() is not None
+            if outcome.state is State.DONE:
+                self._done[worker] = number, outcome
+                return
+            self._write_done()
             signal_too = signalled and outcome.reason in ("exit", "crash")  # it reaches the children, too
             sick = worker in self._roster.retired
             if outcome.state is State.FAILED and (signal_too or sick):
@@ -366,8 +375,17 @@ class Manager:
                 death = not signalled and self.closing is None and not sick
                 self._lose(number, outcome.error or "its process was ended", death)
             else:
-                self._settle(number, outcome)
+                self._settle((number, outcome))
         self._roster.free(worker)  # a late answer only frees its worker
+
+    def _write_done(self) -> None:
+        """Write what a batch of messages said of DONE trials, all at once; then each has its effect."""
+        if not self._done:
+            return
+        done, self._done = self._done, {}
+        self._settle(*done.values())
+        for worker in done:
+            self._roster.free(worker)
 
     def _break(self, worker: int, message: Message) -> None:
         """A worker can't load the objective: its trial is asked again elsewhere, and it gets nothing more.
@@ -405,11 +423,11 @@ class Manager:
         if number in self.ledger.running:
             self._lose(number, why, death)
 
-    def _settle(self, number: int, outcome: Outcome) -> None:
+    def _settle(self, *ended: tuple[int, Outcome]) -> None:
         for line in self._untold:  # now that a trial has ended it is a worker's trouble, not the run's
             log.warning("%s", line)
         self._untold.clear()
-        for trial in self._commit(end_event(number, outcome)):
+        for trial in self._commit(*[end_event(*each) for each in ended]):
             duration = trial.duration if trial.state is State.DONE else None
             self._roster.began.pop(trial.id, None)
             self._roster.proved.add(trial.worker or 0)
@@ -429,7 +447,7 @@ class Manager:
         self._health.verdict(trial)  # a trial that was lost decides nothing
         if death and deaths >= self.limits.attempts:
             error = f"its worker died {deaths} times (--attempts {self.limits.attempts}); last: {why}"
-            self._settle(number, Outcome(State.FAILED, reason="lost", error=error))
+            self._settle((number, Outcome(State.FAILED, reason="lost", error=error)))
         else:
             self._commit({"kind": "lost", "id": number, "why": why, "death": death})
 
