@@ -83,6 +83,7 @@ class Mirror:
             Locked: Another cluster mirrors to this place.
             Other: Another run is there, or more of this one.
         """
+        self._place.before = lambda: None
         before = pieces.pieces_of(self._place.names(pieces.FOLDER))
         self._owner.acquire(max((piece.generation for piece in before), default=0))
         try:

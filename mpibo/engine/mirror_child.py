@@ -7,6 +7,8 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from mpibo.engine.mirror import Mirror, Other, Taken
 from mpibo.engine.sandbox import Pipe, parse
 from mpibo.store.journal import Damaged
 from mpibo.store.lock import Holder, Locked
-from mpibo.store.owner import NAME, Owner
+from mpibo.store.owner import NAME, Lost, Owner
 from mpibo.store.s3 import Changed, Place, Trouble, back_off
 
 EVERY = 5.0  # seconds between two passes
@@ -99,45 +101,50 @@ def serve(pipe: Pipe) -> None:
     place.after = alive
     orders = Orders(pipe)
     owner = Owner(place, Holder(**begin["me"]))
-    mirror = Mirror(Path(begin["folder"]), place, owner, lambda: orders.synced, lambda line: say("warning", line))
+    folder = Path(begin["folder"])
     try:
-        _go_on(mirror, orders, say)
+        line = _go_on(lambda: Mirror(folder, place, owner, lambda: orders.synced, partial(say, "warning")), orders, say)
     except Taken as error:
         return say("taken", str(error))
     except (Locked, Other, Damaged) as error:
         return say("refused", str(error))
     place.before = lambda: None
     owner.release()
-    say("done", lines=mirror.line)
+    say("done" if line is not None else "left")
     return None
 
 
-def _go_on(mirror: Mirror, orders: Orders, say: Any) -> None:
-    """Pass after pass, until the last one has brought all up."""
-    begun, failures = False, 0
+def _go_on(make: Callable[[], Mirror], orders: Orders, say: Any) -> int | None:
+    """Pass after pass, until the last one has brought all up; gives the last line, None where it has not."""
+    mirror, begun, failures, owned = make(), False, 0, False
     while not orders.leave:
         wait, beyond = EVERY, None
         ending = orders.ending
         try:
             if not begun:
+                mirror = make()
                 mirror.begin()
-                begun = True
+                begun = owned = True
                 say("owner")
             mirror.step(last=ending)
             if failures:
                 say("well", f"S3 answers again; {mirror.behind or 'no'} lines are behind")
             failures = 0
             if ending and not mirror.behind:
-                return
+                return mirror.line
             wait, beyond = (0.2, mirror.line) if ending else (EVERY, None)
-        except (Trouble, Changed, OSError) as error:
+        except (Trouble, Changed, Other, OSError) as error:
+            if isinstance(error, Other) and not owned:
+                raise
             failures += 1
-            told = str(error) if isinstance(error, (Trouble, Changed)) else error.strerror or type(error).__name__
+            begun = begun and not isinstance(error, Lost)  # the place was cleared: all is sent once more
+            told = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
             say("trouble", told, first=failures == 1, hopeless=getattr(error, "hopeless", False))
             wait = back_off(failures)
         if orders.alone is not None and time.monotonic() > orders.alone + ALONE:
-            return
+            break
         orders.wait(wait, beyond)
+    return None
 
 
 def main() -> None:

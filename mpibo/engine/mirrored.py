@@ -18,7 +18,7 @@ from mpibo.store.lock import Holder
 log = logging.getLogger("mpibo")
 
 FIRST = 90.0  # seconds for boto3 to be loaded and S3 to answer for the first time
-START = 30.0  # seconds to become the owner
+START = 20.0  # seconds to become the owner
 PATIENCE = 60.0  # seconds without an answer of S3 after which the end of a run waits no longer,
 HURRY = 8.0  # and seconds in all where the run was told to end
 RESTART = 60.0  # seconds between two children

@@ -21,6 +21,10 @@ NAME = "owner.json"
 TRIES = 20
 
 
+class Lost(Trouble):
+    """Our object is gone though nobody took it over: somebody has cleared the place. Acquire it anew."""
+
+
 class Owner:
     """The owner of a place in S3.
 
@@ -78,7 +82,11 @@ class Owner:
             self._check_gone(found)
 
     def refresh(self, now: bool = False) -> bool:
-        """Say that we live, where it is due; False when another one has taken over."""
+        """Say that we live, where it is due; False when another one has taken over.
+
+        Raises:
+            Lost: The place was cleared. Trouble: S3 does not answer.
+        """
         if not self.generation or (not now and self._now() < self._due):
             return True
         return self._put()
@@ -107,6 +115,8 @@ class Owner:
             if found is None or _token(found.data) != self._me.token or _generation(found.data) != self.generation:
                 return False
             self._tag = found.tag  # the answer to a put that worked was lost
+        except Missing:
+            raise Lost(f"{self._place.url}/{NAME} was deleted") from None
         self._due = self._now() + self._every
         return True
 

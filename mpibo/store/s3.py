@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib
+import logging
 import os
 import re
 import time
@@ -264,6 +265,8 @@ def _client() -> Any:
         boto3, config = importlib.import_module("boto3"), importlib.import_module("botocore.config")
     except ImportError:
         raise Trouble(NEEDS, hopeless=True) from None
+    for name in ("boto3", "botocore", "urllib3"):  # they would log headers and signatures, if asked to be chatty
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         own = bool(os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"))
         made = config.Config(
