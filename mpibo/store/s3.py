@@ -120,7 +120,8 @@ class Place:
         """
         condition = {"IfMatch": match} if match else {"IfNoneMatch": "*"} if new else {}
         digest = hashlib.sha256(data)
-        answer = self._ask("put_object", Key=self._prefix + name, Body=data, ChecksumSHA256=_base64(digest.digest()),
+        answer = self._ask("put_object", Key=self._prefix + name, Body=data, ChecksumAlgorithm="SHA256",
+                           ChecksumSHA256=_base64(digest.digest()),
                            Metadata={"sha256": digest.hexdigest()}, **self._crypt, **condition)  # fmt: skip
         return str(answer["ETag"])
 
