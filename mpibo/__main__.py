@@ -13,6 +13,8 @@ commands:
   run [OBJECTIVE] [flags] [-- CMD]   search (also: python -m mpibo.run); mpibo run --help shows the flags
   check OBJECTIVE [flags] [-- CMD]   print the space as understood and evaluate one config
   log RUN ID                         what a trial printed
+  resume RUN [flags]                 go on with a run: its folder, or s3://BUCKET/PREFIX
+  pull s3://BUCKET/PREFIX [FOLDER]   bring a mirrored run back
   simulate RUN|OBJECTIVE [flags]     forecast what so many workers will bring; mpibo simulate --help
   replay RUN                         make every proposal of a run again and compare
 """
@@ -38,11 +40,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mpibo.verdict import command as replay
 
     commands: dict[str, Callable[[Sequence[str]], int]] = {"check": check, "log": show_log, "replay": replay}
-    commands["simulate"] = _simulate
+    commands |= {"simulate": _simulate, "resume": _resume, "pull": _pull}
     if name not in commands:
         print(f"mpibo: unknown command {name!r}; there are run, {', '.join(commands)}", file=sys.stderr)
         leave(2)
     leave(guarded(lambda: commands[name](rest), "--debug" in rest))
+
+
+def _resume(argv: Sequence[str]) -> int:
+    from mpibo.resuming import resume
+
+    return resume(argv)
+
+
+def _pull(argv: Sequence[str]) -> int:
+    from mpibo.resuming import pull
+
+    return pull(argv)
 
 
 def _simulate(argv: Sequence[str]) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mpibo.engine import launch, loading, mpi
+from mpibo.engine.ends import Ended
 from mpibo.engine.job import Job
 from mpibo.engine.probe import Probe
 from mpibo.settings import FIELDS, TRIALS_OF_A_BUILT_IN, literal, load_toml, settings_from
@@ -130,11 +131,14 @@ def run(argv: Sequence[str], prog: str = "mpibo run") -> int:
             raise ValueError("when is the search to end? give --max-trials, --walltime or --target")
         settings = settings_from(settings.plain(), {"max_trials": TRIALS_OF_A_BUILT_IN})
     job = Job(name, description, found["space"], found["source"], None, found["text"], found["budget"])
-    finished = launch.run(job, settings, world)
-    ended = finished.ended
+    return told(launch.run(job, settings, world).ended, given.debug)
+
+
+def told(ended: Ended, debug: bool) -> int:
+    """Say how a run ended, where it went wrong; gives the exit code."""
     if ended.line:
         print(f"mpibo: {ended.line}", file=sys.stderr)
-        if ended.details and (given.debug or ended.why == "failing"):
+        if ended.details and (debug or ended.why == "failing"):
             print(ended.details, file=sys.stderr)
     return ended.exit_code
 

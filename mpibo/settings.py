@@ -152,6 +152,17 @@ def _text(value: Any) -> str:
     return os.fspath(value)
 
 
+def _place(value: Any) -> str:
+    """A place in S3. The text given is not repeated: a key in it would end in a log."""
+    match = re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w.=+-]+)*/?", str(value))
+    if not match or any(part in (".", "..") for part in match[0].split("/")):
+        raise ValueError(
+            "expected s3://BUCKET/PREFIX of letters, digits and .-_=+ (credentials are taken from the environment, "
+            "~/.aws or the machine's role, never from here)"
+        )
+    return match[0].rstrip("/")
+
+
 def _configs(value: Any) -> tuple[dict[str, Any], ...]:
     if isinstance(value, (str, os.PathLike)):
         value = start_configs(os.fspath(value))
@@ -287,6 +298,9 @@ class Settings:
         "workers", "ranks that evaluate one trial together (trial.comm, or torch.distributed)", _positive, 1, "N"
     )
     out: str | None = _setting("output", "run folder; an existing one goes on", _text, None, "FOLDER")
+    sync: str | None = _setting(
+        "output", "mirror the run folder there while it runs: s3://BUCKET/PREFIX", _place, None, "URL"
+    )
     progress: str = _setting("output", "what to show while it runs", _one_of("auto", "live", "plain", "none"), "auto",
                              "auto|live|plain|none")  # fmt: skip
     debug: bool = _setting("output", "show the traceback of an error", _truth, False)

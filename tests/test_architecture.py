@@ -61,12 +61,14 @@ MAY_IMPORT = {
     "cli": TOP,
     "run": f"{TOP} cli",
     "commands": f"{TOP} cli",
+    "pulling": f"{RECORDS} store engine",
+    "resuming": f"{TOP} cli pulling",
     "grammar": RECORDS,
     "replaying": f"{SEARCH} search store engine grammar",
     "verdict": f"{TOP} cli grammar replaying",
     "forecast": TOP,
     "forecast.command": f"{TOP} cli",
-    "__main__": f"{TOP} cli commands verdict forecast",
+    "__main__": f"{TOP} cli commands verdict forecast resuming",
 }
 
 NUMERIC = {"scipy", "sklearn", "torch", "h5py", "pandas", "matplotlib", "ConfigSpace", "joblib"}

@@ -12,10 +12,13 @@ from typing import Any
 from mpibo.engine.job import Job
 from mpibo.goals import aims_in
 from mpibo.settings import Settings
+from mpibo.store.atomic import write
 from mpibo.store.journal import NAME
 from mpibo.trial import Event, Ledger
 
 log = logging.getLogger("mpibo")
+
+LARGEST_SOURCE = 1 << 20  # bytes of an objective's file that is kept
 
 
 def open_folder(job: Job, settings: Settings) -> tuple[Path, bool]:
@@ -94,6 +97,19 @@ def settings_toml(job: Job, settings: Settings) -> str:
 
     values = {name: _toml(value) for name, value in settings.plain().items() if name != "deadline"}
     return f"# the last start of {job.name}\n{tomli_w.dumps(values)}"
+
+
+def keep_source(folder: Path, job: Job) -> None:
+    """A copy of the objective's file in the run folder: a run that comes back from S3 alone needs it."""
+    if job.objective.get("kind") != "file":
+        return
+    path = Path(job.objective["path"])
+    try:
+        if path.stat().st_size <= LARGEST_SOURCE:
+            (folder / "objective").mkdir(exist_ok=True)
+            write(folder / "objective" / path.name, path.read_bytes())
+    except OSError as error:
+        log.warning("can't keep a copy of %s: %s", path, error.strerror)
 
 
 def _toml(value: Any) -> Any:

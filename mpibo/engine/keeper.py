@@ -11,6 +11,7 @@ from typing import Any
 
 from mpibo.engine.ends import Ended
 from mpibo.engine.manager import Manager
+from mpibo.engine.mirrored import Mirrored
 from mpibo.store.atomic import sweep, write
 from mpibo.store.journal import Journal
 from mpibo.store.lock import REFRESH, Lock
@@ -28,9 +29,13 @@ class Keeper:
         lock: The run's lock, acquired.
         folder: The run folder.
         journal: The run's journal; trouble with its sync is put right here even if no line is to be written.
+        mirror: The run's mirror in S3, which is told at each call what is on the disk; one that was taken ends the run.
     """
 
-    def __init__(self, lock: Lock, folder: Path, journal: Journal | None = None) -> None:
+    def __init__(
+        self, lock: Lock, folder: Path, journal: Journal | None = None, mirror: Mirrored | None = None
+    ) -> None:  # fmt: skip
+        self._mirror = mirror
         self.manager: Manager | None = None
         self._lock = lock
         self._folder = folder
@@ -42,6 +47,8 @@ class Keeper:
 
     def __call__(self) -> str | None:
         """A reason to end, or None."""
+        if self._mirror and self._journal and (taken := self._mirror.poll(self._journal.synced)) is not None:
+            return taken
         trouble = self._journal is not None and self._journal.trouble is not None
         ending = self.manager.closing if self.manager and not self._ending else None
         due = time.monotonic() >= self._next or ending is not None

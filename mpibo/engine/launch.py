@@ -23,13 +23,14 @@ from mpibo.engine.account import take_in
 from mpibo.engine.beginning import Beginning, beginning
 from mpibo.engine.children import Child
 from mpibo.engine.deadline import seconds_left, until
-from mpibo.engine.ends import LEASE, TAKEN, Ended, Limits
+from mpibo.engine.ends import LEASE, REQUEUE, TAKEN, Ended, Limits
 from mpibo.engine.environment import child_environment, fair_threads, scheduler_job
-from mpibo.engine.folder import check_limits, check_same, open_folder, settings_toml
+from mpibo.engine.folder import check_limits, check_same, keep_source, open_folder, settings_toml
 from mpibo.engine.hosted import Hosted
 from mpibo.engine.job import Job
 from mpibo.engine.keeper import Keeper
 from mpibo.engine.manager import Manager
+from mpibo.engine.mirrored import Mirrored
 from mpibo.engine.proposer import Proposer
 from mpibo.engine.ranks import MPITransport
 from mpibo.engine.resources import for_rank_zero, local_setups, per_rank, seated
@@ -89,13 +90,22 @@ def run(
         beside = _cores_beside(world)
         proposer = Proposer(_search_setup(job, begun.settings, workers), beside)
         stack.callback(proposer.close)
+        mirror = Mirrored(settings.sync, beside) if settings.sync else None
+        if mirror:
+            stack.callback(mirror.close)
         first = _first_word(proposer, signals)
+        if mirror:
+            mirror.check()
         folder, fresh = open_folder(job, settings)
         lock = Lock(folder / "run.lock")
         try:
             lock.acquire()
             stack.callback(lock.release)
+            if mirror:
+                mirror.begin(folder, lock.me, fresh)
             journal = Journal(folder)
+            if mirror:
+                stack.callback(mirror.finish, journal)  # when the journal is closed, while the lock is ours
         except OSError as error:
             raise ValueError(f"can't write in the run folder {folder}: {error.strerror}") from error
         stack.callback(_close, journal)
@@ -106,6 +116,8 @@ def run(
         earlier = take_in(journal.events, settings.aims, settings.schedule is not None)
         check_limits(earlier.ledger, settings)
         write(folder / "settings.toml", settings_toml(job, settings))
+        if mirror:
+            keep_source(folder, job)
         token = folder / ".seen"
         token.touch()
         sync_folder(folder)
@@ -118,7 +130,7 @@ def run(
         transport = _transport(world, setup, workers, hosts)
         stack.enter_context(transport)
         limits = limits_of(settings)
-        keeper = Keeper(lock, folder, journal)
+        keeper = Keeper(lock, folder, journal, mirror)
         kept = orphans.take(folder, log.warning)
         manager = Manager(
             limits, transport, Introduced(proposer, first), journal, _opening(job, begun, workers),
@@ -135,7 +147,11 @@ def run(
         finally:
             if world:
                 world.bury(manager.gone)
-            if ended.why != TAKEN:
+            if mirror:
+                mirror.hurry = ended.exit_code == REQUEUE
+                if ended.why == TAKEN and not mirror.taken:
+                    mirror.abandon()
+            if ended.why != TAKEN or (mirror and mirror.taken):  # S3 is another's; the folder is ours
                 with suppress(OSError):  # a disk that is full; what was written is what counts
                     journal.sync()
                     earlier.shelf.tidy(folder)
@@ -320,10 +336,15 @@ def _opening(job: Job, begun: Beginning, workers: int) -> Event:
     event = {
         "version": VERSION, "utc": datetime.now(UTC).isoformat(), "host": socket.gethostname(), "pid": os.getpid(),
         "job": scheduler_job(), "settings": begun.settings.plain() | {"workers": workers}, "space": dict(job.space),
-        "objective": {"name": job.name, "source": job.source},
+        "objective": {"name": job.name, "source": job.source, "load": _load_of(job)},
         "versions": {"python": platform.python_version()},
     }  # fmt: skip
     return event | {"warm": begun.warm} if begun.warm else event
+
+
+def _load_of(job: Job) -> dict[str, Any]:
+    """How the objective is loaded, for ``mpibo resume``; a pickle is not kept."""
+    return {name: value for name, value in job.objective.items() if name != "data"}
 
 
 def _script_folder() -> list[str]:

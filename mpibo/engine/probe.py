@@ -32,13 +32,18 @@ class Probe:
     Args:
         objective: Its description.
         name: What to call it in messages.
-        space: The space file, or None for the objective's own.
+        space: The space file, or its JSON form; None for the objective's own.
         fix: Arguments held by ``--fix``.
         budgets: Whether trials differ in their budget: then the objective must see it.
     """
 
     def __init__(
-        self, objective: Mapping[str, Any], name: str, space: str | None, fix: Mapping[str, Any], budgets: bool = False
+        self,
+        objective: Mapping[str, Any],
+        name: str,
+        space: str | Mapping[str, Any] | None,
+        fix: Mapping[str, Any],
+        budgets: bool = False,
     ) -> None:
         self._name = name
         self._child = Child("mpibo.engine.probe", environment=child_environment(1))
@@ -79,7 +84,9 @@ def look(question: Mapping[str, Any]) -> dict[str, Any]:
 
     sys.argv = list(question["argv"])
     objective = loading.load(question["objective"])
-    if question["space"]:
+    if isinstance(question["space"], Mapping):
+        space = Space.from_json(dict(question["space"]))
+    elif question["space"]:
         space = Space.load(question["space"])
     else:
         own = getattr(objective, "space", None)

@@ -46,6 +46,11 @@ class Shelf:
         """Those of use, by their place in the run folder."""
         return {place(trial, each["step"]) for trial, each in self._files.items()}
 
+    @property
+    def kept(self) -> dict[int, dict[str, Any]]:
+        """The checkpoint of use that each trial has: ``step sha256 bytes``."""
+        return dict(self._files)
+
     def candidates(self, trial: int) -> list[dict[str, Any]]:
         """What a running trial may go on from, best first: ``id step sha256`` of each."""
         ids = (*self._attempts.get(trial, ()), *self._elders.get(trial, ()))
