@@ -102,7 +102,13 @@ def test_a_notice_of_the_allocations_end_leaves_trials_all_of_its_time(tmp_path,
     """A trial that needs 150 s more has them where the allocation has; far from its end SIGUSR1 is no such notice."""
     signal = Signal("SIGUSR1", 30.0)
     _, ended, _ = simulate(
-        tmp_path, workers=2, max_trials=400, duration=constant(160.0), deadline=deadline, interrupted=signal, wrap=signal.wrap
+        tmp_path,
+        workers=2,
+        max_trials=400,
+        duration=constant(160.0),
+        deadline=deadline,
+        interrupted=signal,
+        wrap=signal.wrap,
     )
     assert (ended.why, ended.exit_code) == ("SIGUSR1", 75) and close_line(tmp_path)["t"] < last
     assert {trial.state for trial in rows(tmp_path)} == {State.DONE if deadline == 200.0 else State.LOST}

@@ -15,7 +15,10 @@ NETWORK = "10.77.0"
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 PROGRAMS = "setpriv slurmctld slurmd munged srun sbatch unshare nsenter ip".split()
 # Pid 1 of a node: a shell, since it reaps what loses its parent. When it is killed the node is gone, at once.
-INIT = 'mount --bind "$2" /etc/hosts; mount -t tmpfs tmpfs /dev/shm; hostname "$1"; ip link set lo up; while sleep 9; do :; done'
+INIT = """
+mount --bind "$2" /etc/hosts; mount -t tmpfs tmpfs /dev/shm; hostname "$1"; ip link set lo up; while sleep 9; do :; done
+"""
+NAMESPACES = "--net --uts --mount --pid --fork --mount-proc".split()
 CONF = """
 ClusterName=test
 SlurmctldHost=ctl({network}.254)
@@ -61,10 +64,8 @@ def lack() -> str:
     for program in PROGRAMS:
         if not shutil.which(program, path=PATH):
             return f"{program} is not installed"
-    tried = subprocess.run(
-        ["unshare", "--net", "--uts", "--mount", "--pid", "--fork", "--mount-proc", "ip", "link", "add", "br0", "type", "bridge"],
-        capture_output=True, text=True, env=os.environ | {"PATH": PATH},
-    )  # fmt: skip
+    bridge = ["unshare", *NAMESPACES, "ip", "link", "add", "br0", "type", "bridge"]
+    tried = subprocess.run(bridge, capture_output=True, text=True, env=os.environ | {"PATH": PATH})
     return f"namespaces or bridges are not allowed here: {tried.stderr.strip()}" if tried.returncode else ""
 
 
@@ -73,9 +74,9 @@ class Node:
 
     def __init__(self, name: str, hosts: Path) -> None:
         self.name = name
-        flags = "--net --uts --mount --pid --fork --mount-proc --kill-child".split()
+        holder = ["setpriv", "--pdeathsig", "KILL", "unshare", *NAMESPACES, "--kill-child"]
         self._holder = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "unshare", *flags, "bash", "-c", INIT, "init", name, hosts], env=os.environ | {"PATH": PATH}
+            [*holder, "bash", "-c", INIT, "init", name, hosts], env=os.environ | {"PATH": PATH}
         )
         children = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children")
         wait_for(lambda: children.read_text().split(), f"{name}'s first process")
@@ -119,7 +120,9 @@ class Cluster:
         hosts = folder / "hosts"
         hosts.write_text("".join(f"{ip} {name}\n" for name, ip in
                                  {"localhost": "127.0.0.1", "ctl": f"{NETWORK}.254", **addresses}.items()))  # fmt: skip
-        lines = [f"NodeName={name} NodeAddr={ip} CPUs={cpus} RealMemory=1000 State=UNKNOWN" for name, ip in addresses.items()]
+        lines = [
+            f"NodeName={name} NodeAddr={ip} CPUs={cpus} RealMemory=1000 State=UNKNOWN" for name, ip in addresses.items()
+        ]
         self.conf = folder / "slurm.conf"
         self.conf.write_text(CONF.format(folder=folder, network=NETWORK, nodes="\n".join(lines)))
         key = folder / "munge.key"
@@ -142,7 +145,9 @@ class Cluster:
             raise
 
     def _network(self, *command: str) -> None:
-        subprocess.run(["nsenter", "--target", str(self.control.pid), "--net", "ip", *command], check=True, env={"PATH": PATH})
+        subprocess.run(
+            ["nsenter", "--target", str(self.control.pid), "--net", "ip", *command], check=True, env={"PATH": PATH}
+        )
 
     def add(self, name: str, address: str | None = None) -> None:
         """A node comes up, for the first time or again."""
@@ -164,7 +169,9 @@ class Cluster:
         """Run a command on the controller (the login node), or on a node; gives what it says."""
         variables = {"SLURM_CONF": str(self.conf), "PATH": PATH} | variables
         entered = (on or self.control).enter([str(part) for part in command], self.work, variables)
-        done = subprocess.run(entered, capture_output=True, text=True, env={"PATH": PATH} | _plain(), stdin=subprocess.DEVNULL, timeout=60)
+        done = subprocess.run(
+            entered, capture_output=True, text=True, env={"PATH": PATH} | _plain(), stdin=subprocess.DEVNULL, timeout=60
+        )
         if check and done.returncode:
             raise AssertionError(f"{' '.join(map(str, command))}: code {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout + done.stderr
@@ -218,7 +225,9 @@ def wait_for(look, what: str, seconds: float = 30):
 
 def _plain() -> dict[str, str]:
     """The environment without what a launcher or another cluster left in it."""
-    return {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SBATCH_", "PMI_", "MPIBO_")) and k != "PATH"}
+    return {
+        k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SBATCH_", "PMI_", "MPIBO_")) and k != "PATH"
+    }
 
 
 def _children(pid: int) -> list[str]:
