@@ -66,8 +66,9 @@ search() { # [OBJECTIVE] [flags of `mpibo run`] [-- COMMAND]
     "${launch[@]}" "$python" -m mpibo.run --out "$folder" "$@" & # of two --out the last one counts
     pid=$!
     while kill -0 "$pid" 2>/dev/null; do # a signal ends the waiting
-        sleep 5 &
+        sleep 5 &>/dev/null &
         wait -n "$pid" $! || true
+        kill $! 2>/dev/null || true
         # Of a node that has died the launcher may wait for minutes.
         if is_new && [ "$(told state)" = ended ] && [ $((over += 1)) -gt 12 ]; then kill -KILL "$pid"; fi
     done
