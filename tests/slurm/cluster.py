@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import shutil
-import signal
+import stat
 import subprocess
 import time
 from pathlib import Path
@@ -52,6 +52,7 @@ MinJobAge=600
 MessageTimeout=10
 InactiveLimit=0
 JobRequeue=1
+GresTypes=gpu
 {nodes}
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE OverSubscribe=NO State=UP
 """
@@ -121,10 +122,14 @@ class Cluster:
         hosts.write_text("".join(f"{ip} {name}\n" for name, ip in
                                  {"localhost": "127.0.0.1", "ctl": f"{NETWORK}.254", **addresses}.items()))  # fmt: skip
         lines = [
-            f"NodeName={name} NodeAddr={ip} CPUs={cpus} RealMemory=1000 State=UNKNOWN" for name, ip in addresses.items()
+            f"NodeName={name} NodeAddr={ip} CPUs={cpus} RealMemory=1000 Gres=gpu:2 State=UNKNOWN"
+            for name, ip in addresses.items()
         ]
         self.conf = folder / "slurm.conf"
         self.conf.write_text(CONF.format(folder=folder, network=NETWORK, nodes="\n".join(lines)))
+        for name in ("gpu0", "gpu1"):  # of every node; nothing opens them
+            os.mknod(folder / name, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+        (folder / "gres.conf").write_text(f"Name=gpu File={folder}/gpu[0-1]\n")
         key = folder / "munge.key"
         key.write_bytes(secrets.token_bytes(1024))
         key.chmod(0o400)
@@ -232,7 +237,3 @@ def _plain() -> dict[str, str]:
 
 def _children(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-
-
-def kill(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
