@@ -1,4 +1,4 @@
-"""The ``mpibo`` command and its parts: run, check, log. A worker's rank serves whatever rank 0 was told."""
+"""The ``mpibo`` command and its parts: run, check, log, submit. A worker's rank serves whatever rank 0 was told."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ USAGE = """usage: mpibo COMMAND ...
 commands:
   run [OBJECTIVE] [flags] [-- CMD]   search (also: python -m mpibo.run); mpibo run --help shows the flags
   check OBJECTIVE [flags] [-- CMD]   print the space as understood and evaluate one config
+  submit OBJECTIVE [flags] [-- CMD]  search in a job of Slurm; mpibo submit --help shows the flags
   log RUN ID                         what a trial printed
   resume RUN [flags]                 go on with a run: its folder, or s3://BUCKET/PREFIX
   pull s3://BUCKET/PREFIX [FOLDER]   bring a mirrored run back
@@ -37,10 +38,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     if name == "run":
         search(rest)
     from mpibo.commands import check, show_log
+    from mpibo.submit import submit
     from mpibo.verdict import command as replay
 
-    commands: dict[str, Callable[[Sequence[str]], int]] = {"check": check, "log": show_log, "replay": replay}
-    commands |= {"simulate": _simulate, "resume": _resume, "pull": _pull}
+    commands: dict[str, Callable[[Sequence[str]], int]] = {
+        "check": check, "submit": submit, "log": show_log, "replay": replay, "simulate": _simulate,
+        "resume": _resume, "pull": _pull,
+    }  # fmt: skip
     if name not in commands:
         print(f"mpibo: unknown command {name!r}; there are run, {', '.join(commands)}", file=sys.stderr)
         leave(2)

@@ -4,12 +4,14 @@
 #SBATCH --ntasks-per-node=8
 #SBATCH --cpus-per-task=1
 #SBATCH --time=01:00:00
+#SBATCH --signal=B:USR1@120
+#SBATCH --requeue
 #SBATCH --no-kill
 #SBATCH --open-mode=append
 #
 # A search for a CNN on scikit-learn's handwritten digits; it needs no data.
 #
-#   sbatch [flags of sbatch] slurm/digits.sh [flags of `mpibo run`]      slurm/run.sh names the variables
+#   sbatch [flags of sbatch] slurm/digits.sh [flags of `mpibo run`]      slurm/run.sh says more
 set -eu
 run=${MPIBO_HOME:-${SLURM_SUBMIT_DIR:-.}}/slurm/run.sh
 [ -f "$run" ] || {

@@ -97,6 +97,23 @@ def test_after_a_signal_what_can_end_ends_and_nothing_starts(tmp_path, name, cod
     assert bool(late) == (name == "SIGUSR1")  # SIGTERM leaves 3 s, less than they need
 
 
+@pytest.mark.parametrize(("deadline", "last"), [(200.0, 190), (9000.0, 60)])
+def test_a_notice_of_the_allocations_end_leaves_trials_all_of_its_time(tmp_path, deadline, last):
+    """A trial that needs 150 s more has them where the allocation has; far from its end SIGUSR1 is no such notice."""
+    signal = Signal("SIGUSR1", 30.0)
+    _, ended, _ = simulate(
+        tmp_path,
+        workers=2,
+        max_trials=400,
+        duration=constant(160.0),
+        deadline=deadline,
+        interrupted=signal,
+        wrap=signal.wrap,
+    )
+    assert (ended.why, ended.exit_code) == ("SIGUSR1", 75) and close_line(tmp_path)["t"] < last
+    assert {trial.state for trial in rows(tmp_path)} == {State.DONE if deadline == 200.0 else State.LOST}
+
+
 def test_walltime_ends_with_code_0(tmp_path):
     _, ended, _ = simulate(tmp_path, max_trials=None, walltime=20.0)
     assert (ended.why, ended.exit_code) == ("walltime", 0)

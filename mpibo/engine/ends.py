@@ -12,6 +12,7 @@ GRACE = 20.0  # after those in which running trials may end in order, at most;
 PART = 0.05  # of a short allocation each of them is this part
 # Seconds that running trials are given after a signal. A launcher that was told to end kills its ranks soon.
 GRACES = {"SIGUSR1": GRACE, "SIGTERM": 3.0, "SIGINT": 0.0}
+NOTICE = 3600.0  # seconds before the allocation's end from which on SIGUSR1 is the scheduler's notice of it
 CODES = {"SIGINT": 130}  # of a run that a signal ends; else
 REQUEUE = 75
 
@@ -75,6 +76,11 @@ class Deadline:
     def allows(self, now: float, typical: float | None) -> bool:
         """Whether a trial of a typical duration that starts now can end in time."""
         return now + (typical or 0.0) <= self.last_end - self.grace
+
+    def notice(self, now: float) -> float | None:
+        """Seconds that a notice which comes now leaves running trials; None where it is not of the allocation's end."""
+        left = self.last_end - now
+        return max(0.0, left) if left <= NOTICE else None
 
     def is_near(self, now: float) -> bool:
         """Whether trials that run must be told to end."""

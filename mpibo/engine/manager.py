@@ -152,7 +152,9 @@ class Manager:
         now = self._transport.now()
         if (signal := self._interrupted()) is not None and signal != self._heeded:
             self._heeded = signal
-            self._wind_down(Ended(signal, CODES.get(signal, REQUEUE)), GRACES.get(signal, 0.0))
+            notice = self._deadline.notice(now) if self._deadline and signal == "SIGUSR1" else None
+            grace = GRACES.get(signal, 0.0) if notice is None else notice
+            self._wind_down(Ended(signal, CODES.get(signal, REQUEUE)), grace)
         if now >= self._ticked + self._tick:
             self._ticked = now
             if (reason := self._keep()) is not None:

@@ -18,7 +18,7 @@ from mpibo.engine.messages import Message
 from mpibo.engine.mpi import ALERT_PAUSE, GONE, LONGEST_PAUSE, BrokenLaunch, World, join
 from mpibo.engine.ranks import Line
 from mpibo.engine.resources import seated, settle
-from mpibo.engine.signals import Signals
+from mpibo.engine.signals import GRACE, Signals
 from mpibo.engine.worker import Worker, new_child
 from mpibo.settings import seconds
 
@@ -114,7 +114,8 @@ class Rank:
                 self._freed = now
             alert = not part.busy and now - self._freed < ALERT
             pause = min(2 * pause, ALERT_PAUSE if alert else LONGEST_PAUSE)
-            gone = now - self._heard > lease or self._signals.overdue() or self._world.manager_gone()
+            left = self._signals.overdue() and now - self._heard > GRACE  # else it waits for trials to end
+            gone = now - self._heard > lease or left or self._world.manager_gone()
             if gone or (self._mates and self._world.dismissed()):
                 part.abandon()
                 if not gone:

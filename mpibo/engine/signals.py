@@ -11,7 +11,9 @@ from typing import Any, Self
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 URGENCY = {"SIGUSR1": 0, "SIGTERM": 1, "SIGINT": 2}  # a more urgent signal takes the place of another
-GRACE = 45.0  # seconds that a worker waits for the manager after a signal: longer than the manager waits for trials
+# Seconds that a worker waits for word of the manager after a signal: longer than the manager waits for trials, and than
+# the time between two beats.
+GRACE = 45.0
 
 
 class Signals:
