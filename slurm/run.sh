@@ -15,6 +15,7 @@
 #   MPIBO_PYTHON   the Python to run (default: .venv of the repository, else python3)
 #   MPIBO_LAUNCH   srun (default), or mpirun: the one beside that Python, else the one in the PATH
 #   SLURM_MPI_TYPE how srun and the MPI library find each other (default pmi2: MPICH; Open MPI wants pmix)
+#   MPIBO_SPOT     1: its nodes are EC2 spot instances, 0: they are not (default: the first node is asked, on EC2 only)
 #
 # The run folder is runs/OBJECTIVE-JOBID where sbatch was called, or --out FOLDER; all nodes must see it.
 set -eu
@@ -42,6 +43,15 @@ fi
 
 case ${1:-digits} in -*) name=run ;; *) name=${1:-digits} ;; esac
 search=("$python" -m mpibo.run --out "runs/${name##*[:/]}-$SLURM_JOB_ID" "$@") # of two --out the last one counts
+
+# A spot instance that is to be taken away ends the job as its time limit does: a watcher on each node sends the signal.
+watch=$home/scripts/spot_watch.sh
+spot=${MPIBO_SPOT:-}
+if [ -z "$spot" ] && grep -qs '^Amazon EC2' /sys/class/dmi/id/sys_vendor && bash "$watch" --check; then spot=1; fi
+if [ "$spot" = 1 ]; then
+    srun --overlap --mpi=none --no-kill --kill-on-bad-exit=0 --nodes="$SLURM_NNODES" --ntasks="$SLURM_NNODES" \
+        --ntasks-per-node=1 --cpus-per-task=1 bash "$watch" scancel --batch --signal=USR1 "$SLURM_JOB_ID" &
+fi
 
 case ${MPIBO_LAUNCH:-srun} in
 srun)
