@@ -17,7 +17,7 @@ test-mpi:  ## the tests that start mpirun
 	scripts/test.sh -m mpi $(FLAGS)
 
 lint:      ## ruff, and shellcheck over the scripts
-	@$(ready) && "$$bin/ruff" check . && "$$bin/ruff" format --check . && "$$bin/shellcheck" -x -P scripts scripts/*.sh scripts/mpibo-mpirun slurm/*.sh .ci/run
+	@$(ready) && "$$bin/ruff" check . && "$$bin/ruff" format --check . && "$$bin/shellcheck" -x -P scripts scripts/*.sh scripts/mpibo-mpirun slurm/*.sh aws-parallelcluster/*.sh .ci/run
 
 types:     ## mypy
 	@$(ready) && "$$bin/mypy"

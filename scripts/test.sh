@@ -12,7 +12,7 @@ set -eu
 # A marker of setup.cfg, a program that its suite starts, the Debian packages that bring it.
 slow_suites=(
     "slurm slurmctld slurm-wlm slurm-wlm-basic-plugins munge"
-    "container buildah buildah podman runc"
+    "container buildah buildah podman runc mmdebstrap"
 )
 
 all=
@@ -56,7 +56,7 @@ if [ "$all" ]; then
     check ruff check .
     check ruff format --check .
     check mypy
-    check shellcheck -x -P scripts scripts/*.sh scripts/mpibo-mpirun slurm/*.sh .ci/run
+    check shellcheck -x -P scripts scripts/*.sh scripts/mpibo-mpirun slurm/*.sh aws-parallelcluster/*.sh .ci/run
     "$venv/bin/python" scripts/get_mnist.py || echo "test.sh: MNIST can't be had here; its test will be skipped" >&2
 fi
 

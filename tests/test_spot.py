@@ -1,4 +1,4 @@
-"""A spot interruption notice is the deadline: scripts/spot_watch.sh, against an instance metadata service on loopback."""
+"""A spot interruption notice is the deadline: scripts/spot_watch.sh, against a metadata service on loopback."""
 
 import json
 import os
