@@ -12,6 +12,7 @@ import tarfile
 import time
 import urllib.request
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
@@ -175,6 +176,24 @@ def test_one_node_installs_and_the_others_wait(tmp_path):
     assert "failed on" in nodes[0].stderr.read()
 
 
+def test_commands_of_the_page_with_stand_ins(cloud):
+    """Every line of docs/aws.md, as it stands there, after the installation: each ends with 0."""
+    cloud.fakes.add("scp")
+    page = (ROOT / "docs" / "aws.md").read_text()
+    lines = [line for line in re.findall(r"^ {4}(\S.*)$", page, re.MULTILINE) if "venv" not in line.split("/")[0]]
+    lines += [
+        line.removeprefix(".venv-aws/bin/")
+        for line in re.findall(r"^ {4}(\.venv-aws/bin/(?!pip).*)$", page, re.MULTILINE)
+    ]
+    assert len(lines) >= 10
+    for line in lines:
+        states = "GONE" if "aws_down" in line else "CREATE_COMPLETE"
+        done = cloud(line, states)
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+    submitted = [call for call in cloud.fakes.calls if call.startswith("ssh ") and "sbatch" in call]
+    assert len(submitted) == sum("aws_submit" in line for line in lines)
+
+
 def test_the_page_has_the_cluster_files_prices_right():
     """What a row of docs/aws.md sums up is the sum, and every instance type of a cluster file has a price."""
     page = (ROOT / "docs" / "aws.md").read_text()
@@ -244,7 +263,7 @@ def test_pcluster_takes_every_file_and_refuses_bad_ones(pcluster, tmp_path):
 @contextmanager
 def moto(folder, version):
     """A server that plays AWS on loopback, with images under the names that pcluster looks for; its address."""
-    bin = installed(".venv-moto", "moto[ec2,s3,server]")
+    python = sys.executable if find_spec("moto") else installed(".venv-moto", "moto[server]") / "python"
     systems = ("ubuntu-2404-lts-hvm", "amzn2023-hvm")
     images = [
         {
@@ -263,7 +282,7 @@ def moto(folder, version):
     address = f"http://127.0.0.1:{port}"
     with (folder / "moto.log").open("w") as log:
         server = subprocess.Popen(
-            [bin / "moto_server", "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log,
+            [python, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log,
             env={**os.environ, "MOTO_AMIS_PATH": str(folder / "images.json")},
         )  # fmt: skip
     try:
