@@ -28,6 +28,15 @@ tell() {
     mv "$state.new" "$state"
 }
 
+# Prints the user who submits jobs: not every release names it.
+owner() {
+    local user
+    for user in "${cfn_cluster_user:-}" ubuntu ec2-user rocky root; do
+        ! id -u "$user" >/dev/null 2>&1 || break
+    done
+    echo "$user"
+}
+
 install() {
     mkdir -p "$folder"
     rm -f "$state"
@@ -36,7 +45,7 @@ install() {
         apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y python3-venv >/dev/null || return
     fi
     (cd "$folder" && bash -c '. scripts/environment.sh && set_up run') || return
-    chown -R "${cfn_cluster_user:-root}:" "$folder" || return
+    chown -R "$(owner):" "$folder" || return
 }
 
 if [ "${cfn_node_type:-}" = HeadNode ]; then

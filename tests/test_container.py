@@ -118,19 +118,20 @@ def test_run_without_words_is_the_main_job(image, tmp_path):
 @container
 @patient
 def test_the_machines_own_mpi_can_be_bound_in(image, tmp_path):
-    """A library with MPICH's ABI takes the place of the image's: mpi4py loads what LD_LIBRARY_PATH has."""
-    site = tmp_path / "site"
-    site.mkdir()
-    library = Path(sys.prefix) / "lib" / "libmpi.so.12"
-    if not library.exists():
+    """A library with MPICH's ABI takes the place of the image's, in every rank, where mpi4py is told so."""
+    library = Path(sys.prefix) / "lib"
+    if not (library / "libmpi.so.12").exists():
         pytest.skip("there is no MPICH beside this Python")
-    shutil.copy(library, site)
-    code = "from mpi4py import MPI; print(open('/proc/self/maps').read())"
-    flags = ["--volume", f"{site}:/opt/site:ro", "--env", "LD_LIBRARY_PATH=/opt/site", "--entrypoint", "python"]
-    done = run(image, tmp_path, "-c", code, flags=flags)
+    site = tmp_path / "site"
+    shutil.copytree(library / "mpich", site / "mpich")
+    shutil.copy(library / "libmpi.so.12", site)
+    code = "from mpi4py import MPI; print(MPI.COMM_WORLD.size, open('/proc/self/maps').read())"
+    flags = ["--volume", f"{site}:/opt/site:ro", "--entrypoint", "mpirun", "--env", "LD_LIBRARY_PATH=/opt/site"]
+    flags += ["--env", "MPI4PY_LIBMPI=/opt/site/libmpi.so.12"]
+    done = run(image, tmp_path, "-n", "2", "python", "-c", code, flags=flags)
     assert done.returncode == 0, done.stderr
-    loaded = set(re.findall(r"/\S*libmpi\S*", done.stdout))
-    assert loaded == {"/opt/site/libmpi.so.12"}
+    assert len(re.findall(r"^2 ", done.stdout, re.MULTILINE)) == 2
+    assert set(re.findall(r"/\S*libmpi\S*", done.stdout)) == {"/opt/site/libmpi.so.12"}
 
 
 @container
