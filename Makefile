@@ -16,8 +16,8 @@ test:      ## the tests but for the slow suites (all: scripts/test.sh --all)
 test-mpi:  ## the tests that start mpirun
 	scripts/test.sh -m mpi $(FLAGS)
 
-lint:      ## ruff, and shellcheck over the scripts
-	@$(ready) && "$$bin/ruff" check . && "$$bin/ruff" format --check . && "$$bin/shellcheck" -x -P scripts scripts/*.sh scripts/mpibo-mpirun slurm/*.sh .ci/run
+lint:      ## ruff, and shellcheck and hadolint over the scripts and the Dockerfile
+	@$(ready) && "$$bin/ruff" check . && "$$bin/ruff" format --check . && "$$bin/shellcheck" -x -P scripts scripts/*.sh scripts/mpibo-mpirun slurm/*.sh aws-parallelcluster/*.sh .ci/run && "$$bin/hadolint" Dockerfile
 
 types:     ## mypy
 	@$(ready) && "$$bin/mypy"

@@ -2,7 +2,7 @@
 # The tests on a fresh machine: makes the environment when it is not there, then runs pytest.
 #
 #   scripts/test.sh [flags of pytest]          all but the slow suites
-#   scripts/test.sh --all [flags of pytest]    ruff, mypy and shellcheck first; then all suites, the fast ones first
+#   scripts/test.sh --all [flags of pytest]    ruff, mypy, shellcheck and hadolint first; then all suites, the fast ones first
 #
 # With --all the Debian packages that slow suites need are installed where this user may; a suite without them is left
 # out and named at the end. scripts/environment.sh names the variables. Paths are relative to the repository.
@@ -12,7 +12,7 @@ set -eu
 # A marker of setup.cfg, a program that its suite starts, the Debian packages that bring it.
 slow_suites=(
     "slurm slurmctld slurm-wlm slurm-wlm-basic-plugins munge"
-    "container buildah buildah podman runc"
+    "container buildah buildah podman runc mmdebstrap"
 )
 
 all=
@@ -56,7 +56,8 @@ if [ "$all" ]; then
     check ruff check .
     check ruff format --check .
     check mypy
-    check shellcheck -x -P scripts scripts/*.sh scripts/mpibo-mpirun slurm/*.sh mpibo/job.sh .ci/run
+    check shellcheck -x -P scripts scripts/*.sh scripts/mpibo-mpirun slurm/*.sh mpibo/job.sh aws-parallelcluster/*.sh .ci/run
+    check hadolint Dockerfile
     "$venv/bin/python" scripts/get_mnist.py || echo "test.sh: MNIST can't be had here; its test will be skipped" >&2
 fi
 
