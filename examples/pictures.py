@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import io
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 
@@ -21,8 +20,8 @@ plt.rcParams.update(
     {
         "figure.dpi": 110, "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
         "grid.color": "#e9ecef", "axes.axisbelow": True, "legend.edgecolor": "none", "legend.framealpha": 0.9,
-        "lines.linewidth": 1.8,
         "axes.titlesize": 11, "axes.titlelocation": "left", "figure.constrained_layout.use": True,
+        "lines.linewidth": 1.8,
     }
 )  # fmt: skip
 
@@ -56,8 +55,3 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     path = folder / f"{name}.png"
     Image.open(drawn).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
     print(f"picture: {path}")
-
-
-def legend_above(axes: Any, columns: int = 4) -> None:
-    """A legend over the axes, where it hides nothing."""
-    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, borderaxespad=0.2, handlelength=1.6)

@@ -98,7 +98,7 @@ def main() -> None:
     axes.semilogy(epoch, valid, "o-", color=ORANGE, markersize=4, label="validation")
     axes.plot(epoch[lowest], valid[lowest], "o", color="white", markeredgecolor=ORANGE, markersize=10, zorder=1)
     axes.annotate(
-        f"lowest: epoch {epoch[lowest]}", (epoch[lowest], valid[lowest]), xytext=(0, 14), textcoords="offset points",
+        f"lowest: epoch {epoch[lowest]}", (epoch[lowest], valid[lowest]), xytext=(0, 26), textcoords="offset points",
         ha="center", color=ORANGE,
     )  # fmt: skip
     axes.set(xlabel="epoch", ylabel="cross entropy", title="CNN on MNIST, Adam, learning rate 0.0005")

@@ -80,7 +80,7 @@ def draw(search: mpibo.Search) -> Any:
     left.set_ylim(foot, high + 0.3 * (high - low))
     number = np.arange(1, len(x) + 1)
     right.plot(number[1:], np.abs(np.diff(x)), "o-", color=GREY, markersize=4, linewidth=1)
-    right.set(ylabel="|x(n) - x(n - 1)|", title="distance between consecutive points")
+    right.set(ylabel="in log10", title="distance between consecutive points")
     below.plot(number, np.minimum.accumulate(y), "o-", color=ORANGE, markersize=4, linewidth=1)
     below.set(xlabel="evaluation n", ylabel="best value", title="best value so far")
     for axes in (right, below):

@@ -39,7 +39,7 @@ def regret(curve: Any, times: np.ndarray) -> np.ndarray:
 
 def middle(values: np.ndarray, draws: int = 1000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Geometric mean over the seeds of ``values (seeds, m)``, and the middle 68 % of it by bootstrap."""
-    logs = np.log10(np.maximum(values, 1e-7))
+    logs = np.log10(np.maximum(values, 1e-5))  # the optimum is known to five decimals
     rows = np.random.default_rng(0).integers(0, len(logs), (draws, len(logs)))
     low, high = np.quantile(logs[rows].mean(axis=1), (0.16, 0.84), axis=0)
     return 10 ** logs.mean(axis=0), 10**low, 10**high
@@ -48,7 +48,7 @@ def middle(values: np.ndarray, draws: int = 1000) -> tuple[np.ndarray, np.ndarra
 def main() -> None:
     """Simulate, print throughput and regret, draw regret against time."""
     given = arguments(__doc__)
-    seeds, end = (2, 6.0) if given.quick else (16, 14.0)
+    seeds, end = (2, 6.0) if given.quick else (12, 10.0)
     times = np.linspace(0.5, end, 200)
     figure, panels = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
     print(f"{WORKERS} workers for {end:g} mean durations, {seeds} seeds; regret: geometric mean")
