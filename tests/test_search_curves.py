@@ -15,7 +15,7 @@ from search_curves.curves import Curves, from_file, load
 from search_curves.drive import drive
 from search_curves.pool import Pool
 from search_curves.rules import VIEWS, schedule_of, view
-from search_curves.runs import reached, read, regrets, row, run_missing, same, table
+from search_curves.runs import overview, reached, read, regrets, row, run_missing, same, table
 
 from mpibo import Float, Search, Space
 from mpibo.schedules import asha
@@ -160,3 +160,17 @@ def test_the_lectures_halving_keeps_its_best_to_the_last():
     values = [lecture_heatmaps.at(errors, config, 16) for config in found.configs]
     assert values == sorted(values, reverse=True)
     assert len(lecture_heatmaps.search(errors, "random", "hyperband:eta=4", 0).configs) == 16 + 6 + 3
+
+
+def test_the_overview_has_a_row_for_each_schedule_the_fastest_first():
+    curves = load("hartmann")
+    kinds = [("full", 32.0), ("asha", 4.0), ("asha", 16.0)]
+    lines = [
+        TASK | {"schedule": schedule, "seed": seed, "name": "hartmann", "trainings_worth": 32.0, "configs": 1}
+        | {"trainings": 1, "busy": 1.0, "cpu": 0.1, "full": [[t, curves.target]], "seen": [[t, curves.target]]}
+        for seed, (schedule, t) in enumerate(kinds)
+    ]  # fmt: skip
+    rows = overview(lines).splitlines()[2:]
+    assert rows == ["| `asha` | 8.0 (2) | 8.0 |", "| `full` | 32.0 (1) | 32.0 |"]
+    late = overview([line | {"full": []} for line in lines[:1]]).splitlines()[2:]
+    assert late == ["| `full` | 64.0 (1) | 64.0 |"]

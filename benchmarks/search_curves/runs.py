@@ -103,14 +103,17 @@ def mean_and_error(values: Array) -> tuple[float, float]:
 
 
 def row(lines: Sequence[Line], times: Sequence[float]) -> dict[str, Any]:
-    """What the searches of one kind on one objective come to."""
+    """What the searches of one kind on one objective come to.
+
+    The time to the target is a geometric mean; where it was not reached it counts as twice the whole time.
+    """
     at = np.array([regrets(line, times) for line in lines])
     took = np.array([reached(line) for line in lines])
     return {
         "seeds": len(lines),
         "regret": [mean_and_error(at[:, k]) for k in range(len(times))],
         "seen": mean_and_error(np.array([regrets(line, times[-1:], "seen")[0] for line in lines])),
-        "target": float(np.median(took)),
+        "target": float(np.exp(np.mean(np.log(np.minimum(took, 2 * lines[0]["trainings_worth"]))))),
         "share": float(np.isfinite(took).mean()),
         "configs": float(np.mean([line["configs"] for line in lines])),
         "trainings": float(np.mean([line["trainings"] for line in lines])),
@@ -120,7 +123,7 @@ def row(lines: Sequence[Line], times: Sequence[float]) -> dict[str, Any]:
 
 
 def table(lines: Sequence[Line], times: Sequence[float], shown: bool = False) -> str:
-    """One table of Markdown for each objective, the lowest regret at the last time first."""
+    """One table of Markdown for each objective, the shortest time to the target first."""
     parts = []
     for (name,), mine in grouped(lines, ("name",)).items():
         curves: Curves = load(mine[0]["problem"])
@@ -129,13 +132,36 @@ def table(lines: Sequence[Line], times: Sequence[float], shown: bool = False) ->
         head += ["smallest seen", f"to the target (random: {curves.reference})", "reached", "configs", "full", "seeds"]
         told = [f"**{name}** (optimum {curves.optimum:.4g}, target {curves.target:.4g})", ""]
         told += ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-        for (schedule, method, view), found in sorted(rows.items(), key=lambda each: each[1]["regret"][-1][0]):
+        for (schedule, method, view), found in sorted(rows.items(), key=lambda each: each[1]["target"]):
             cells = [f"`{schedule}`", f"`{method}`", *([view] if shown else [])]
             cells += [f"{mean:.3f} +- {error:.3f}" for mean, error in [*found["regret"], found["seen"]]]
             target = found["target"]
-            cells.append(f"{target:.1f} ({curves.reference / target:.1f} x)" if np.isfinite(target) else "-")
+            cells.append(f"{target:.1f} ({curves.reference / target:.1f} x)" if found["share"] else "-")
             cells.append(f"{found['share']:.0%}")
             cells += [f"{found['configs']:.0f}", f"{found['trainings']:.0f}", str(found["seeds"])]
             told.append("| " + " | ".join(cells) + " |")
         parts.append("\n".join(told))
     return "\n\n".join(parts)
+
+
+def overview(lines: Sequence[Line]) -> str:
+    """The time to the target by schedule, and by objective and method; the last column is the geometric mean of all."""
+    cells = {
+        (line["schedule"], line["name"], line["method"]): group
+        for group in grouped(lines, ("schedule", "name", "method")).values()
+        for line in group[:1]
+    }
+    names, methods = (list(dict.fromkeys(key[place] for key in cells)) for place in (1, 2))
+    columns = [
+        (name, method) for name in names for method in methods if any(key[1:] == (name, method) for key in cells)
+    ]
+    rows = []
+    for schedule in dict.fromkeys(key[0] for key in cells):
+        found = [cells.get((schedule, *column)) for column in columns]
+        times = [row(group, [1.0])["target"] if group else float("nan") for group in found]
+        mean = float(np.exp(np.nanmean(np.log(times))))
+        texts = [f"{t:.1f} ({len(group)})" if group else "-" for t, group in zip(times, found, strict=True)]
+        rows.append((mean, [f"`{schedule}`", *texts, f"{mean:.1f}" if all(found) else f"({mean:.1f})"]))
+    head = ["schedule", *(f"{name}, `{method}`" for name, method in columns), "mean"]
+    told = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    return "\n".join([*told, *("| " + " | ".join(texts) + " |" for _, texts in sorted(rows, key=lambda each: each[0]))])
