@@ -157,9 +157,7 @@ class Forest:
         return rng.permuted(np.tile(np.arange(self.trees), (k, 1)), axis=1)[:, : self.subforest]
 
     def _averaged(self, means: Array, chosen: NDArray[np.intp]) -> Array:
-        total = np.zeros((len(chosen), means.shape[1]))
-        for column in chosen.T:  # no matrix product: its last bits depend on k and on BLAS threads
-            total += means[column]
+        total: Array = means[chosen].sum(axis=1)  # no matrix product: its last bits depend on k and on BLAS threads
         return total / self.subforest
 
 
