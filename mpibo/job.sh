@@ -8,6 +8,7 @@
 #   SLURM_MPI_TYPE  how srun and the MPI library find each other (default pmi2: MPICH; Open MPI wants pmix)
 #   MPIBO_SRUN      further flags of srun, such as --cpu-bind=cores
 #   MPIBO_OUT       the run folder (default runs/OBJECTIVE-JOBID); --out wins over it
+#   MPIBO_START     seconds that the ranks may take until the search begins, before they are started again (default 300)
 #   MPIBO_REQUEUES  how often it goes on without having got further in between (default 3; 0: it does not go on)
 
 fail() {
@@ -50,7 +51,7 @@ find_launcher() {
 
 # Runs a search over all ranks, and ends the script: with the run's own code, since srun's is the highest of its tasks.
 search() { # [OBJECTIVE] [flags of `mpibo run`] [-- COMMAND]
-    local flag name=run before='' pid='' code=0 over=0 state
+    local flag name=run before='' pid='' code=0 over=0 starts=1 began state
     case ${1:-digits} in --) name=${2:-run} ;; -*) ;; *) name=${1:-digits} ;; esac
     folder=${MPIBO_OUT:-runs/${name##*[:/]}-$SLURM_JOB_ID}
     for flag in "$@"; do
@@ -63,16 +64,26 @@ search() { # [OBJECTIVE] [flags of `mpibo run`] [-- COMMAND]
     # The notice comes to this script (#SBATCH --signal=B:USR1@SECONDS), and goes on to each rank. SIGTERM they get too.
     trap 'kill -USR1 $pid' USR1
     trap : TERM
-    "${launch[@]}" "$python" -m mpibo.run --out "$folder" "$@" & # of two --out the last one counts
-    pid=$!
-    while kill -0 "$pid" 2>/dev/null; do # a signal ends the waiting
-        sleep 5 &>/dev/null &
-        wait -n "$pid" $! || true
-        kill $! 2>/dev/null || true
-        # Of a node that has died the launcher may wait for minutes.
-        if is_new && [ "$(told state)" = ended ] && [ $((over += 1)) -gt 12 ]; then kill -KILL "$pid"; fi
+    while :; do
+        "${launch[@]}" "$python" -m mpibo.run --out "$folder" "$@" & # of two --out the last one counts
+        pid=$! began=$SECONDS code=0
+        while kill -0 "$pid" 2>/dev/null; do # a signal ends the waiting
+            sleep 5 &>/dev/null &
+            wait -n "$pid" $! || true
+            kill $! 2>/dev/null || true
+            if ! is_new; then
+                # Where MPI can't start on one rank, the others may wait for it till the allocation ends.
+                [ $((SECONDS - began)) -lt "${MPIBO_START:-300}" ] || kill -KILL "$pid" 2>/dev/null || true
+            elif [ "$(told state)" = ended ] && [ $((over += 1)) -gt 12 ]; then
+                kill -KILL "$pid" 2>/dev/null || true # of a node that has died the launcher may wait for minutes
+            fi
+        done
+        wait "$pid" || code=$?
+        { is_new || [ "$code" != 137 ] || [ $((starts += 1)) -gt 3 ]; } && break
+        echo "mpibo: the ranks have not found each other; once more" >&2
+        [ "${MPIBO_LAUNCH:-srun}" != srun ] || scancel --signal=KILL "$SLURM_JOB_ID" # its steps, not this script
+        sleep 3
     done
-    wait "$pid" || code=$?
     trap : USR1
 
     if is_new; then # else it did not come so far

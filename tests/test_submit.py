@@ -21,6 +21,9 @@ folder = pathlib.Path(out)
 folder.mkdir(parents=True, exist_ok=True)
 (folder / "flags").write_text(" ".join(sys.argv[1:]))
 told = json.loads(os.environ["FAKE"])
+if told.get("stuck") and not (folder / "stuck").exists():
+    (folder / "stuck").touch()
+    time.sleep(60)
 signals = []
 if told.get("until"):
     signal.signal(signal.SIGUSR1, lambda *_: signals.append(1))
@@ -125,6 +128,13 @@ def test_the_notice_reaches_the_ranks_once_and_the_script_lives_on(slurm):
     process.send_signal(signal.SIGUSR1)
     assert process.wait(timeout=60) == 75 and calls(slurm) == ["scontrol requeue 7"]
     assert (slurm / "mine/signals").read_text() == "1" and not (slurm / "no").exists()
+
+
+def test_a_start_that_hangs_is_done_again(slurm):
+    tool(slurm, "scancel", NOTES.format(log=slurm / "log", then=""))
+    code, said = run({"stuck": True, "why": "max_trials", "code": 0}, "digits", MPIBO_START="1")
+    assert code == 0, said
+    assert "once more" in said and calls(slurm) == ["scancel --signal=KILL 7"]
 
 
 def test_where_requeue_is_forbidden_another_job_follows(slurm):
