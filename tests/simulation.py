@@ -81,7 +81,7 @@ def simulate(
 ):  # fmt: skip
     """Run to the end in ``folder``; gives the manager, how it ended, and the transport."""
     made = Space(space)
-    ends.setdefault("lease", 1e9)  # simulated workers do not beat
+    ends = {"lease": 1e9, "rungs": schedule is not None} | ends  # simulated workers do not beat
     aims = aims_of(maximize, goals, limits)
     if curve is None:
         transport = wrap(Simulated(workers, objective, duration, latency=1e-4, seed=seed, aims=aims))
@@ -104,7 +104,7 @@ def simulate(
     }
     opening = {"utc": "2026-01-01T00:00:00+00:00", "host": "here", "settings": settings, "space": made.to_json()}
     manager = Manager(
-        Limits(max_trials=max_trials, seed=seed, aims=aims, rungs=schedule is not None, **ends), transport,
+        Limits(max_trials=max_trials, seed=seed, aims=aims, **ends), transport,
         Inline(search, transport.now, cost), journal, opening, interrupted, tick=1.0, wait=wait, orphans=orphans,
     )  # fmt: skip
     with transport:
