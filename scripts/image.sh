@@ -11,7 +11,7 @@ packages=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("pu
 rm -rf "$packages"/torch/{include,test,share} "$venv"/include "$venv"/share "$venv"/bin/{mpiexec.gforker,hydra_nameserver,hydra_persist}
 find "$packages/torch/bin" -type f ! -name torch_shm_manager -delete
 find "$packages" "$venv/lib" \( -name '*.a' -o -name '*.lib' -o -name '*.pyi' \) -type f -delete
-find "$packages"/{numpy,scipy,sklearn,h5py} -type d -name tests -prune -exec rm -rf {} +
+find "$packages" -path "$packages/torch" -prune -o -type d -name tests -prune -exec rm -rf {} +
 "$venv/bin/python" -m pip uninstall -q -y pip setuptools 2>/dev/null || :
 
 # Whoever runs the image names neither, and shall find the environment ready.

@@ -350,7 +350,7 @@ def test_pcluster_would_make_every_cluster(pcluster, tmp_path):
             assert done.returncode == 0, f"{path.name}: {done.stdout}{done.stderr}"
         bad = tmp_path / "bad.yaml"
         for before, after, why in [
-            ("InstanceType: c7i.4xlarge", "InstanceType: c7i.16xlarge", "vCPUs"),
+            ("InstanceType: c7i.4xlarge", "InstanceType: c7i.16xlarge", "'c7i.16xlarge': 32"),
             ("MountDir: /shared", "MountDir: /home", "/home"),
         ]:
             bad.write_text((ROOT / "aws-parallelcluster" / "cpu.yaml").read_text().replace(before, after))
