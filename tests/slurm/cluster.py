@@ -149,14 +149,14 @@ class Cluster:
             self.down()
             raise
 
-    def _network(self, *command: str) -> None:
-        subprocess.run(
-            ["nsenter", "--target", str(self.control.pid), "--net", "ip", *command], check=True, env={"PATH": PATH}
-        )
+    def _network(self, *command: str, check: bool = True) -> None:
+        entered = ["nsenter", "--target", str(self.control.pid), "--net", "ip", *command]
+        subprocess.run(entered, check=check, capture_output=True, env={"PATH": PATH})
 
     def add(self, name: str, address: str | None = None) -> None:
         """A node comes up, for the first time or again."""
         address = address or f"{NETWORK}.{name[1:]}"
+        self._network("link", "del", f"to-{name}", check=False)  # a dead node's end may still be there
         node = self.nodes[name] = Node(name, self.folder / "hosts")
         self._network("link", "add", f"to-{name}", "type", "veth", "peer", "name", "eth0", "netns", str(node.pid))
         self._network("link", "set", f"to-{name}", "master", "br0", "up")
