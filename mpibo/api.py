@@ -141,8 +141,8 @@ def minimize(function: Callable[..., Any], space: Any, **settings: Any) -> Resul
         space: A ``Space``, a dict of parameters, or a ``ConfigurationSpace``.
         **settings: ``max_trials walltime deadline target maximize goals limits noise method schedule budget start
             seed fix trial_timeout attempts isolation checkpoint_every memory_per_worker workers cores_per_worker
-            gpus_per_worker ranks_per_worker out progress`` as in ``mpibo run --help``; ``method`` may be a strategy
-            object.
+            gpus_per_worker ranks_per_worker out sync progress`` as in ``mpibo run --help``; ``method`` may be a
+            strategy object.
             One of max_trials, walltime and target is required.
 
     Raises:

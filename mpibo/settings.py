@@ -154,7 +154,7 @@ def _text(value: Any) -> str:
 
 def _place(value: Any) -> str:
     """A place in S3. The text given is not repeated: a key in it would end in a log."""
-    match = re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w.=+-]+)*/?", str(value))
+    match = re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w.=+-]+)*/?", str(value), re.ASCII)
     if not match or any(part in (".", "..") for part in match[0].split("/")):
         raise ValueError(
             "expected s3://BUCKET/PREFIX of letters, digits and .-_=+ (credentials are taken from the environment, "

@@ -381,9 +381,14 @@ def test_an_answer_that_was_lost_is_no_fence(place, monkeypatch):
     assert owner.refresh(now=True) and owner.refresh(now=True)
 
 
-def test_a_store_without_conditions_is_refused(place, monkeypatch):
+@pytest.mark.parametrize("known", ["new", "match", None])
+def test_a_store_without_conditions_is_refused(place, monkeypatch, known):
     put = place.put
-    monkeypatch.setattr(place, "put", lambda name, data, match=None, new=False: put(name, data))
+
+    def half(name, data, match=None, new=False):
+        return put(name, data, match if known == "match" else None, new and known == "new")
+
+    monkeypatch.setattr(place, "put", half)
     with pytest.raises(Trouble, match="knows no conditional puts"):
         Owner(place, ME).acquire()
     monkeypatch.undo()
@@ -558,3 +563,32 @@ def test_an_outage_of_30_seconds_costs_no_worker_time(proxy, url, tmp_path):
     before, during = waits(local, 10, cut), waits(local, cut, opened)
     print(f"waits between trials: {1e3 * before:.2f} ms before, {1e3 * during:.2f} ms in {lasted:.0f} s without S3")
     assert during < before + 0.02
+
+
+@pytest.mark.slow
+def test_a_run_that_was_fenced_off_ends_and_says_so(proxy, url, tmp_path):
+    """Another cluster takes the place over: within 30 s the first run ends, its folder tells why."""
+    flags = ["--fix", "seconds=0.5", "--max-trials", 500, "--method", "random", "--sync", url]
+    process = begun("synthetic:sleep", *flags, folder=tmp_path, port=proxy.port)
+    until(lambda: count(tmp_path / "run" / journal.NAME, "end"))
+    Owner(Place(url), ELSEWHERE, silence=0.0).acquire()
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 1 and told.splitlines()[-1].startswith("mpibo: another cluster has taken s3://")
+    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert (status["state"], status["why_ended"], status["exit_code"]) == ("ended", "taken", 1)
+
+
+@pytest.mark.slow
+def test_a_killed_manager_leaves_a_place_that_can_be_taken_over(proxy, url, tmp_path):
+    """Its mirror brings up what it was told of, gives the place back, and ends."""
+    flags = ["--fix", "seconds=0.3", "--max-trials", 500, "--method", "random", "--sync", url]
+    process = begun("synthetic:sleep", *flags, folder=tmp_path, port=proxy.port)
+    local = tmp_path / "run" / journal.NAME
+    until(lambda: count(local, "end") >= 3)
+    process.kill()
+    process.wait()
+    place = Place(url)
+    until(lambda: json.loads(place.get("owner.json").data)["released"])
+    ours, theirs = local.read_bytes(), (back(place, tmp_path) / journal.NAME).read_bytes()
+    assert ours.startswith(theirs) and len(ours.splitlines()) - len(theirs.splitlines()) <= 4
+    Owner(place, ELSEWHERE).acquire()

@@ -23,7 +23,7 @@ from mpibo.engine.account import take_in
 from mpibo.engine.beginning import Beginning, beginning
 from mpibo.engine.children import Child
 from mpibo.engine.deadline import seconds_left, until
-from mpibo.engine.ends import LEASE, REQUEUE, TAKEN, Ended, Limits
+from mpibo.engine.ends import CODES, LEASE, REQUEUE, TAKEN, Ended, Limits
 from mpibo.engine.environment import child_environment, fair_threads, scheduler_job
 from mpibo.engine.folder import check_limits, check_same, keep_source, open_folder, settings_toml
 from mpibo.engine.hosted import Hosted
@@ -148,7 +148,7 @@ def run(
             if world:
                 world.bury(manager.gone)
             if mirror:
-                mirror.hurry = ended.exit_code == REQUEUE
+                mirror.hurry = ended.exit_code in CODES.values() or ended.exit_code == REQUEUE
                 if ended.why == TAKEN and not mirror.taken:
                     mirror.abandon()
             if ended.why != TAKEN or (mirror and mirror.taken):  # S3 is another's; the folder is ours

@@ -114,7 +114,7 @@ class Mirrored:
             select.select([self._child], [], [], 0.2)
             for message in self._child.receive():
                 self._take(message)
-        if not self._done:
+        if not (self._done or self.taken):
             log.warning(
                 "%s lacks the end of this run: start it again with the same --out once S3 answers (a run that is "
                 "finished says so, and is brought up)", self.url,

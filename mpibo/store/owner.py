@@ -122,14 +122,15 @@ class Owner:
 
     def _try_conditions(self) -> None:
         """A store that puts whatever the condition says can't keep two clusters apart."""
-        try:
-            self._place.put(NAME, b"{}", new=True)
-        except Conflict:
-            return
-        with suppress(Trouble):
-            self._place.delete([NAME])
-        told = "this store knows no conditional puts: it can't keep a second cluster from writing there"
-        raise Trouble(f"{self._place.url}: {told}", hopeless=True)
+        for match in (None, f'"{"0" * 32}"'):
+            try:
+                self._place.put(NAME, b"{}", match=match, new=match is None)
+            except (Conflict, Missing):
+                continue
+            with suppress(Trouble):
+                self._place.delete([NAME])
+            told = "this store knows no conditional puts: it can't keep a second cluster from writing there"
+            raise Trouble(f"{self._place.url}: {told}", hopeless=True)
 
     def _check_gone(self, found: Found) -> None:
         try:
