@@ -51,7 +51,7 @@ find_launcher() {
 
 # Runs a search over all ranks, and ends the script: with the run's own code, since srun's is the highest of its tasks.
 search() { # [OBJECTIVE] [flags of `mpibo run`] [-- COMMAND]
-    local flag name=run before='' pid='' code=0 over=0 starts=1 began state
+    local flag name=run before='' pid='' code=0 over=0 starts=1 began step state
     case ${1:-digits} in --) name=${2:-run} ;; -*) ;; *) name=${1:-digits} ;; esac
     folder=${MPIBO_OUT:-runs/${name##*[:/]}-$SLURM_JOB_ID}
     for flag in "$@"; do
@@ -81,7 +81,9 @@ search() { # [OBJECTIVE] [flags of `mpibo run`] [-- COMMAND]
         wait "$pid" || code=$?
         { is_new || [ "$code" != 137 ] || [ $((starts += 1)) -gt 3 ]; } && break
         echo "mpibo: the ranks have not found each other; once more" >&2
-        [ "${MPIBO_LAUNCH:-srun}" != srun ] || scancel --signal=KILL "$SLURM_JOB_ID" # its steps, not this script
+        for step in $(squeue --noheader --steps --jobs "$SLURM_JOB_ID" --format %i); do
+            case $step in *.batch | *.extern) ;; *) scancel --signal=KILL "$step" || true ;; esac
+        done
         sleep 3
     done
     trap : USR1

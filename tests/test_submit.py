@@ -132,9 +132,10 @@ def test_the_notice_reaches_the_ranks_once_and_the_script_lives_on(slurm):
 
 def test_a_start_that_hangs_is_done_again(slurm):
     tool(slurm, "scancel", NOTES.format(log=slurm / "log", then=""))
+    tool(slurm, "squeue", "#!/bin/sh\necho 7.batch; echo 7.0\n")
     code, said = run({"stuck": True, "why": "max_trials", "code": 0}, "digits", MPIBO_START="1")
     assert code == 0, said
-    assert "once more" in said and calls(slurm) == ["scancel --signal=KILL 7"]
+    assert "once more" in said and calls(slurm) == ["scancel --signal=KILL 7.0"]
 
 
 def test_where_requeue_is_forbidden_another_job_follows(slurm):

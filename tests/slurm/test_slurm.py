@@ -191,6 +191,21 @@ def test_the_time_limit_strikes_and_the_job_goes_on_until_it_is_done(cluster, wo
     assert check_resumed(work / "requeued", 60) >= 1
 
 
+def test_a_start_that_hangs_is_done_again_in_the_same_job(cluster, work):
+    """Its ranks are killed, the batch script is not."""
+    python = work / "python"
+    python.write_text(f"""#!/bin/sh
+[ "$2" != mpibo.run ] || [ -e hung-$SLURM_PROCID ] || {{ touch hung-$SLURM_PROCID; exec sleep 300; }}
+exec {sys.executable} "$@"
+""")
+    python.chmod(0o755)
+    search = [ROOT / "slurm/run.sh", "tune.py:train", "--max-trials", "3", "--out", "hung"]
+    number = cluster.submit(*SHAPE, *search, **HERE | {"MPIBO_START": "20", "MPIBO_PYTHON": str(python)})
+    assert cluster.finish(number)["JobState"] == "COMPLETED", cluster.output(number)
+    assert "once more" in cluster.output(number)
+    check(work / "hung", 3)
+
+
 # --- deaths ---------------------------------------------------------------------------------------------------------
 
 
