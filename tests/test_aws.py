@@ -351,7 +351,7 @@ def test_pcluster_would_make_every_cluster(pcluster, tmp_path):
         bad = tmp_path / "bad.yaml"
         for before, after, why in [
             ("InstanceType: c7i.4xlarge", "InstanceType: c7i.16xlarge", "'c7i.16xlarge': 32"),
-            ("MountDir: /shared", "MountDir: /home", "/home"),
+            ("MountDir: /shared", "MountDir: /etc", "/etc"),
         ]:
             bad.write_text((ROOT / "aws-parallelcluster" / "cpu.yaml").read_text().replace(before, after))
             done = dry(str(bad))

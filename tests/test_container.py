@@ -43,7 +43,7 @@ def test_build_image_says_what_it_needs(tmp_path):
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """A place for images that is ours alone; goes with the tests. ``MPIBO_TEST_STORE`` names one that stays."""
+    """A place for images that is ours alone, and goes with the tests; one that ``MPIBO_TEST_STORE`` names stays."""
     kept = os.environ.get("MPIBO_TEST_STORE")
     folder = Path(kept) if kept else tmp_path_factory.mktemp("store")
     folder.mkdir(exist_ok=True)
@@ -65,6 +65,8 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def image(store):
     """The image, built by the page's command; where its base can't be pulled, upon one of Debian's packages."""
+    if subprocess.run(["buildah", "inspect", "--type", "image", IMAGE], env=store, capture_output=True).returncode == 0:
+        return store
     start = time.monotonic()
     done = subprocess.run([ROOT / "scripts" / "build_image.sh"], env=store, capture_output=True, text=True)
     if done.returncode:
