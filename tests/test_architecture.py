@@ -61,6 +61,7 @@ MAY_IMPORT = {
     "cli": TOP,
     "run": f"{TOP} cli",
     "commands": f"{TOP} cli",
+    "submit": f"{TOP} cli",
     "pulling": f"{RECORDS} store engine",
     "resuming": f"{TOP} cli pulling",
     "grammar": RECORDS,
@@ -68,7 +69,7 @@ MAY_IMPORT = {
     "verdict": f"{TOP} cli grammar replaying",
     "forecast": TOP,
     "forecast.command": f"{TOP} cli",
-    "__main__": f"{TOP} cli commands verdict forecast resuming",
+    "__main__": f"{TOP} cli commands verdict forecast resuming submit",
 }
 
 NUMERIC = {"scipy", "sklearn", "torch", "h5py", "pandas", "matplotlib", "ConfigSpace", "joblib"}
