@@ -144,7 +144,7 @@ class Cluster:
             self.run("slurmctld", "-f", self.conf)
             for name in names:
                 self.add(name, addresses[name])
-            wait_for(lambda: self.run("sinfo", "-h", "-o", "%t").split() == ["idle"], "the nodes to be idle", 60)
+            wait_for(lambda: self.run("sinfo", "-h", "-o", "%t", check=False).split() == ["idle"], "the nodes to be idle", 60)
         except BaseException:
             self.down()
             raise
