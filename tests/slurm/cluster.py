@@ -144,7 +144,8 @@ class Cluster:
             self.run("slurmctld", "-f", self.conf)
             for name in names:
                 self.add(name, addresses[name])
-            wait_for(lambda: self.run("sinfo", "-h", "-o", "%t").split() == ["idle"], "the nodes to be idle", 60)
+            states = ["sinfo", "-h", "-o", "%t"]
+            wait_for(lambda: self.run(*states, check=False).split() == ["idle"], "the nodes to be idle", 60)
         except BaseException:
             self.down()
             raise
