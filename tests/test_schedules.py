@@ -127,6 +127,9 @@ def test_asha_promotes_only_the_best_of_those_that_have_ended(tmp_path_factory, 
                 assert event["rung"] == at[parent]["rung"] + 1
         elif event["kind"] == "end":
             ended[at[event["id"]]["rung"]][event["id"]] = event["value"]
+    trials = mpibo.load(folder).trials
+    for trial in trials:  # no checkpoint was dropped that was wanted later
+        assert trial.metrics["first"] == (0 if trial.parent is None else trials[trial.parent].budget)
     for rung in range(len(budgets(1, 27, eta)) - 1):  # in the end nobody is left who should have gone on
         promoted = {event["parent"] for event in at.values() if event["rung"] == rung + 1}
         best = sorted(ended[rung], key=lambda number: (ended[rung][number], number))[: len(ended[rung]) // eta]

@@ -76,13 +76,16 @@ class Promoting:
         """
         alive = np.zeros(trials.n, bool)
         promoted = trials.promoted
-        most = trials.total
+        most = trials.total  # rows that the rung may get: more than one in eta go on, for the best change
         for rung in range(len(self.budgets) - 1):
             best, ended = self._ranked(trials, rung)
             limit = 2 * ended if most is None else most
             hopeful = best[: max(1, limit // self.eta)]
-            alive[hopeful[~promoted[hopeful]]] = True
-            most = None if most is None else most // self.eta
+            hopeful = hopeful[~promoted[hopeful]]
+            alive[hopeful] = True
+            if most is not None:
+                above = trials.rung == rung + 1
+                most = len(np.unique(trials.root[above])) + len(hopeful) + max(0, most - ended)
         return alive
 
     def _ranked(self, trials: Trials, rung: int) -> tuple[NDArray[np.int64], int]:
