@@ -128,7 +128,7 @@ def trial_seed(seed: int, ancestor: int) -> int:
 
 def trial_of(proposal: Proposal, number: int, seed: int, worker: int | None = None, host: str | None = None) -> Trial:
     """The trial that a proposal becomes when it is started as row ``number`` of a run with this ``seed``."""
-    ancestor = number if proposal.root is None else proposal.root
+    ancestor = next((each for each in (proposal.root, proposal.parent) if each is not None), number)
     return Trial(
         id=number, config=proposal.config, budget=proposal.budget, parent=proposal.parent, origin=proposal.origin,
         bracket=proposal.bracket, rung=proposal.rung, ask=proposal.ask, place=proposal.place,

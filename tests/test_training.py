@@ -223,4 +223,5 @@ def test_missing_data_say_how_to_get_them_in_one_line(name, tmp_path, monkeypatc
 
 def test_all_that_train_are_tried_here():
     """A new one joins by its name in TRAINED and a cheap config."""
-    assert {name for name in NAMES if hasattr(load(name), "budget")} == set(TRAINED)
+    names = [name for name in NAMES if not name.startswith("synthetic:")]
+    assert {name for name in names if hasattr(load(name), "budget")} == set(TRAINED)

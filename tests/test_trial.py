@@ -71,3 +71,4 @@ def test_rows_from_events():
 def test_a_seed_is_its_ancestors():
     assert trial_seed(0, 3) == trial_seed(0, 3) != trial_seed(1, 3) != trial_seed(1, 4)
     assert trial_of(Proposal({}, parent=3), 9, seed=0).seed == trial_seed(0, 3)
+    assert trial_of(Proposal({}, parent=7, root=3), 9, seed=0).seed == trial_seed(0, 3)
