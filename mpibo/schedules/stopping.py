@@ -95,6 +95,7 @@ class Median(FullBudget):
         looked, averages = self._known.get(step, (0, []))
         for steps, means in self._ended[looked:]:
             if steps[-1] >= step:
-                averages.append(float(means[max(0, np.searchsorted(steps, step, side="right") - 1)]))
+                at = int(np.searchsorted(steps, step, side="right")) - 1
+                averages.append(float(means[max(0, at)]))
         self._known[step] = len(self._ended), averages
         return averages
