@@ -72,20 +72,20 @@ class Promoting:
     def live(self, trials: Trials) -> NDArray[np.bool_]:
         """Rows that may come among the best of their rung when it has all the rows that it can get.
 
-        Without a ``total`` nobody knows how many these are: twice those that it has.
+        A rung can get more than its share of the one below: those that went on and were overtaken stay in it. Without
+        a ``total`` nobody knows how many rows come: as many as there are, say.
         """
         alive = np.zeros(trials.n, bool)
         promoted = trials.promoted
-        most = trials.total  # rows that the rung may get: more than one in eta go on, for the best change
+        most = trials.total  # rows that the rung can get
         for rung in range(len(self.budgets) - 1):
             best, ended = self._ranked(trials, rung)
-            limit = 2 * ended if most is None else most
+            limit = 2 * ended if most is None else max(most, ended)
             hopeful = best[: max(1, limit // self.eta)]
             hopeful = hopeful[~promoted[hopeful]]
             alive[hopeful] = True
-            if most is not None:
-                above = trials.rung == rung + 1
-                most = len(np.unique(trials.root[above])) + len(hopeful) + max(0, most - ended)
+            above = int((trials.rung == rung + 1).sum())
+            most = None if most is None else above + len(hopeful) + limit - ended
         return alive
 
     def _ranked(self, trials: Trials, rung: int) -> tuple[NDArray[np.int64], int]:
