@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+DEFAULT = "asha"  # the schedule of a range of budgets: docs/early_stopping.md
+
 
 def budget_range(budget: Any) -> tuple[int, int]:
     """Smallest and largest budget from a whole number, a pair or ``"1:27"``.
@@ -24,15 +26,13 @@ def budget_range(budget: Any) -> tuple[int, int]:
     return low, high
 
 
-def scheduled(schedule: Any, budget: Any) -> tuple[int, int]:
-    """Smallest and largest budget of a run; they differ with a schedule alone.
+def scheduled(schedule: Any, budget: Any) -> tuple[Any, int, int]:
+    """The schedule of a run, None without one, and its smallest and largest budget; a range alone means ``asha``.
 
     Raises:
-        ValueError: A range without a schedule, or the other way round.
+        ValueError: A schedule without a range.
     """
     low, high = budget_range(budget)
-    if schedule is None and low != high:
-        raise ValueError(f"a range of budgets, {low}:{high}, is for a schedule such as asha; give one, or one budget")
     if schedule is not None and low == high:
         raise ValueError(f"the schedule {schedule} needs a smallest and a largest budget, as in 1:27; got {high}")
-    return low, high
+    return (DEFAULT if schedule is None and low != high else schedule), low, high

@@ -56,7 +56,8 @@ class Search:
         start: Configs to try first; missing names are sampled.
         warm_start: Another run's folder or journal, or a CSV file of results. In the same space its results are
             added; in one that only overlaps its best configs are tried after those of ``start``.
-        schedule: How much of the budget a config gets, a name with options (``"asha:eta=3"``) or an object; None: all.
+        schedule: How much of the budget a config gets, a name with options (``"asha:eta=3"``) or an object; None: all,
+            or with a range of budgets ``asha``.
         budget: The budget of every trial, a whole number; with a schedule the smallest and the largest, ``(1, 27)``.
 
     Attributes:
@@ -88,7 +89,7 @@ class Search:
         self.workers = workers
         self.aims = aims_of(maximize, goals, limits)
         self.noise = noise
-        low, self.budget = scheduled(schedule, budget)
+        schedule, low, self.budget = scheduled(schedule, budget)
         if schedule is not None and self.aims.several:
             raise ValueError("a schedule compares trials by one value: not with several goals")
         self.table = Trials(self.space, *self.aims)

@@ -254,8 +254,8 @@ class Settings:
     method: str = _setting("search", "strategy and its options, as in ambs:kappa=1.96,pending=lie-worst", _text,
                            "auto", "NAME[:k=v,..]")  # fmt: skip
     schedule: str | None = _setting(
-        "search", "how much of its budget a config gets: sha, hyperband, asha, bohb, median, curve, and options", _text,
-        None, "NAME[:k=v,..]",
+        "search", "how much of its budget a config gets: asha (what a range of budgets means), sha, hyperband, bohb, "
+        "median, curve", _text, None, "NAME[:k=v,..]",
     )  # fmt: skip
     budget: int | tuple[int, int] | None = _setting(
         "search", "budget of every trial (what trial.budget says); with a schedule the smallest and the largest",
@@ -342,9 +342,10 @@ def settings_from(*sources: Mapping[str, Any]) -> Settings:
     settings = Settings(**merged)
     if settings.budget is not None or settings.schedule is not None:
         try:
-            scheduled(settings.schedule, settings.budget or 1)
+            schedule = scheduled(settings.schedule, settings.budget or 1)[0]
         except ValueError as error:
             raise ValueError(f"budget: {error}") from error
+        settings = dataclasses.replace(settings, schedule=schedule)
     if settings.schedule is not None and settings.aims.several:
         raise ValueError("schedule: it compares trials by one value; not with several goals")
     if settings.isolation == "none" and settings.memory_per_worker is not None:

@@ -17,6 +17,7 @@ from mpibo.schedules import SCHEDULES, make
 from mpibo.schedules.curve import chance_below
 from mpibo.schedules.rungs import brackets, budgets, deepest
 from mpibo.schedules.seen import at_one_budget, lifted
+from mpibo.settings import settings_from
 from mpibo.space import Space
 from mpibo.store.journal import read
 from mpibo.table import Trials
@@ -313,7 +314,6 @@ def test_checkpoints_that_nobody_needs_are_dropped(tmp_path):
     ("schedule", "budget", "told"),
     [
         ("asha", 9, "needs a smallest and a largest budget"),
-        (None, (1, 9), "is for a schedule"),
         ("nope", (1, 9), "expected one of sha, hyperband"),
         ("asha:eta=1", (1, 9), "eta >= 2"),
         ("asha:low=3", (1, 9), "takes eta=, stop="),
@@ -325,6 +325,15 @@ def test_checkpoints_that_nobody_needs_are_dropped(tmp_path):
 def test_bad_input_is_told_in_a_line(schedule, budget, told):
     with pytest.raises(ValueError, match=told):
         mpibo.Search(SPACE, schedule=schedule, budget=budget)
+
+
+def test_a_range_of_budgets_alone_means_asha():
+    search = mpibo.Search(SPACE, "random", budget=(1, 9), max_trials=30)
+    while asked := search.ask(3):
+        for trial in asked:
+            search.tell(trial, curve(trial.config, trial.budget))
+    assert {trial.budget for trial in search.trials} == {1, 3, 9}
+    assert settings_from({"budget": "1:9"}).schedule == "asha" and settings_from({"budget": 9}).schedule is None
 
 
 def test_several_goals_are_refused():

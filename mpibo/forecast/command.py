@@ -72,7 +72,7 @@ def simulate(argv: Sequence[str]) -> int:
     until = [f"{max_trials} evaluations"] if max_trials else []
     until += [f"{walltime:g} s"] if walltime else []
     ends = " or ".join(until) or f"{ROUNDS} evaluations a worker"
-    scheduled(schedule, budget)
+    schedule = scheduled(schedule, budget)[0]
     method_told = f"{method} under {schedule}, budgets {budget[0]}:{budget[1]}" if schedule else method
     print(f"{given.subject}: method {method_told}, durations {text}, {ends}, seed {seed}")
     print(f"{subject.told}; the engine's own time is {_costs_in_words(charges)}\n")
