@@ -113,7 +113,7 @@ def test_the_best_network_of_a_run_is_exported_and_drawn(example, tmp_path, monk
     def size(config):  # a stand-in for a training
         return sum(group.parameters for group in architecture.plan(config, 28, 10))
 
-    mpibo.minimize(size, SPACE, method="random", max_trials=3, isolation="none", out=tmp_path / "run")
+    mpibo.minimize(size, SPACE, method="random", max_trials=3, isolation="none", out=tmp_path / "run", progress="none")
     monkeypatch.setattr("sys.argv", ["best_architecture.py", str(tmp_path / "run"), "--out", str(tmp_path / "best")])
     assert example.main() == 0
     names: dict = {}

@@ -25,7 +25,7 @@ DATA = Path(os.environ.get("MPIBO_DATA", ROOT / "data"))
 # The libraries find nodes that can be cut off by TCP alone; one start of a worker is a few seconds on a busy machine.
 HERE = {"MPIBO_HOME": str(ROOT), "MPIBO_PYTHON": sys.executable, "PYTHONPATH": str(ROOT), "UCX_TLS": "tcp,self",
         "MPIBO_DATA": str(DATA), "MPIBO_START": "60", "UCX_NET_DEVICES": "eth0"}  # fmt: skip
-SHAPE = ["--nodes=2", "--ntasks-per-node=2", "--time=10"]
+SHAPE = ["--nodes=2", "--ntasks-per-node=2", "--time=30"]
 STEP = 0.5  # seconds
 # An objective that can resume, and notes each step that it has done.
 TRAIN = f"""
@@ -92,7 +92,7 @@ def smaller(line):
         words[script] = str(ROOT / words[script])
         shape = [*SHAPE, *(["--gpus-per-node=2"] if "gpus" in line else [])]
         return [*words[:script], *shape, *words[script:], *less, *command]
-    less += ["--nodes", "2", "--ntasks-per-node", "2", "--time", "10m"]
+    less += ["--nodes", "2", "--ntasks-per-node", "2", "--time", "30m"]
     return [sys.executable, "-m", "mpibo", *words[1:], *less, *command]
 
 
