@@ -122,7 +122,9 @@ def test_the_best_network_of_a_run_is_exported_and_drawn(example, tmp_path, monk
     assert sum(weight.numel() for weight in names["network"]().parameters()) == best.value
     assert (tmp_path / "best" / "best_network.png").stat().st_size > 10_000
     assert "no checkpoint" in capsys.readouterr().out
-    mpibo.minimize(lambda x: x, {"x": (0.0, 1.0)}, max_trials=1, isolation="none", out=tmp_path / "other")
+    mpibo.minimize(
+        lambda x: x, {"x": (0.0, 1.0)}, max_trials=1, isolation="none", out=tmp_path / "other", progress="none"
+    )
     monkeypatch.setattr("sys.argv", ["best_architecture.py", str(tmp_path / "other")])
     assert example.main() == 1
     assert "no best trial" in capsys.readouterr().err

@@ -18,7 +18,8 @@ EVERY = 0.5  # seconds
 
 def in_notebook() -> bool:
     """Whether this process is the kernel of a notebook."""
-    return "ipykernel" in sys.modules and hasattr(sys.modules.get("IPython"), "get_ipython")
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    return "ipykernel" in sys.modules and shell is not None and shell() is not None
 
 
 class NotebookLine:
