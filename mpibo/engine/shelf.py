@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mpibo.engine.keeping import FOLDER, place
+from mpibo.store.atomic import list_names
 from mpibo.trial import Event, Ledger, State
 
 MOST = 16  # checkpoints that a trial is told of
@@ -98,8 +99,8 @@ class Shelf:
         """While nobody saves: remove what is due, and what no line names since its child died before its report."""
         known = self.files
         root = folder / FOLDER
-        for name in _names(root):
-            for file in _names(root / name):
+        for name in list_names(root):
+            for file in list_names(root / name):
                 if f"{FOLDER}/{name}/{file}" not in known:
                     with suppress(OSError):
                         os.unlink(root / name / file)
@@ -166,10 +167,3 @@ class Shelf:
         """Nobody will ask any more from whom this trial had what."""
         self._attempts.pop(trial, None)
         self._elders.pop(trial, None)
-
-
-def _names(folder: Path) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except OSError:
-        return []
