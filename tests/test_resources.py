@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mpibo.engine import resources
 from mpibo.engine.devices import Gpus, visible
-from mpibo.engine.environment import THREADS
+from mpibo.engine.environment import THREADS, short_addresses
 from mpibo.engine.resources import Seat, assign, hosted
 
 UNSET = {}  # an environment in which the user chose nothing
@@ -252,3 +252,26 @@ def test_local_workers_share_what_this_process_sees(monkeypatch):
     assert setup["variables"]["CUDA_VISIBLE_DEVICES"] == "7" and setup["variables"]["MPIBO_DEVICE"] == "cuda"
     assert setup["objective"] == "o" and "GPU 7 shared by 2" in setup["resources"]
     assert list(resources.local_setups(4, {"gpus_per_worker": 1})) == [1, 2]
+
+
+BY_SLURM = {"SLURM_PROCID": "0", "PMI_FD": "12"}
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({}, True),
+        ({"HYDI_CONTROL_FD": "9"}, False),  # by mpirun, in the allocation
+        ({"MPIR_CVAR_CH4_NETMOD": "ucx"}, False),
+        ({"UCX_TLS": "tcp"}, False),
+        ({"MPI4PY_LIBMPI": "/opt/site/libmpi.so"}, False),
+    ],
+)
+def test_pips_mpich_is_told_to_keep_addresses_short_under_slurm(more, told, monkeypatch):
+    """And nobody else is, nor who has chosen."""
+    found = {"mpich": ["a distribution"]}
+    monkeypatch.setattr("importlib.metadata.distributions", lambda name: iter(found.get(name, [])))
+    assert short_addresses(BY_SLURM | more) == ({"MPIR_CVAR_CH4_NETMOD": "ofi"} if told else {})
+    found.clear()
+    assert short_addresses(BY_SLURM | more) == {}
+    assert short_addresses({"PMI_FD": "12"}) == {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 
 # With these inherited a child that imports MPI aborts (MPICH) or hangs (Open MPI).
@@ -36,6 +37,19 @@ def announced_rank(environ: Mapping[str, str] = os.environ) -> int:
         if environ.get(name, "").isdigit() and (name != "SLURM_PROCID" or "SLURM_STEP_NUM_TASKS" in environ):
             return int(environ[name])
     return 0
+
+
+def short_addresses(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What MPICH must be told, before it starts, to find its ranks through Slurm's pmi2; nothing where it need not.
+
+    With UCX, MPICH 5 hands over 4 KiB for an address of some hundred bytes: the rest is what memory has behind it.
+    Where that has few zeros a line gets longer than the 1,024 characters that Slurm reads at once (`handle_pmi1_cmd`),
+    and the ranks never find each other. With libfabric the whole is 66 characters. A user's own choice stands.
+    """
+    by_slurm = "SLURM_PROCID" in environ and "PMI_FD" in environ and "HYDI_CONTROL_FD" not in environ
+    chosen = {"MPIR_CVAR_CH4_NETMOD", "MPI4PY_LIBMPI", "UCX_TLS", "UCX_NET_DEVICES"} & environ.keys()
+    ours = any(metadata.distributions(name="mpich"))
+    return {"MPIR_CVAR_CH4_NETMOD": "ofi"} if by_slurm and ours and not chosen else {}
 
 
 def is_worker() -> bool:

@@ -21,7 +21,7 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 from mpibo.engine.children import PR_SET_PDEATHSIG
-from mpibo.engine.environment import announced_rank, announced_size
+from mpibo.engine.environment import announced_rank, announced_size, short_addresses
 from mpibo.engine.group import groups_of
 from mpibo.engine.resources import Seat, Share, assign, hosted, my_seat, ranges
 from mpibo.engine.signals import Signals
@@ -338,6 +338,7 @@ def join() -> World | None:
     if _world is not None or announced_size() is None:
         return _world
     _die_with_launcher()
+    os.environ.update(short_addresses())
     import mpi4py
 
     mpi4py.rc.recv_mprobe = False
