@@ -28,8 +28,7 @@ HERE = os.path.abspath(__file__)
 CONFIG = {f"x{i}": 0.1234567890123456 for i in range(1, 5)} | {"rate": 0.0012345678901234567, "kind": "b"}
 RUN = {"kind": "run", "id": 12345, "budget": 1, "seed": 3735928559, "config": CONFIG}
 END = {"kind": "finished", "id": 12345,
-       "outcome": {"state": "DONE", "value": 0.1234567890123456, "reason": None, "error": None,
-                   "duration": 0.10123456789, "host": None, "metrics": {}}}  # fmt: skip
+       "outcome": {"state": "DONE", "value": 0.1234567890123456, "duration": 0.10123456789, "metrics": {}}}  # fmt: skip
 LONGEST_PAUSE = 5e-4  # ours while somebody waits; with 5 ms the loop leaves its workers idle for 10 ms a task
 Span = tuple[int, float, float]  # worker, and when it began and ended a task
 
