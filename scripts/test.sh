@@ -11,7 +11,7 @@ set -eu
 
 # A marker of setup.cfg, a program that its suite starts, the Debian packages that bring it.
 slow_suites=(
-    "slurm slurmctld slurm-wlm slurm-wlm-basic-plugins munge"
+    "slurm slurmctld slurm-wlm slurm-wlm-basic-plugins munge iproute2"
     "container buildah buildah podman runc mmdebstrap"
 )
 
