@@ -478,6 +478,14 @@ def test_without_boto3_one_line_before_the_first_trial(tmp_path, monkeypatch):
     assert "pip install 'mpibo[aws]'" in done.stderr and not (tmp_path / "runs").exists()
 
 
+def test_the_extra_is_all_that_it_needs():
+    """``pip install 'mpibo[aws]'`` where mpibo is: with boto3 there it is done, and asks no index."""
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--disable-pip-version-check", "mpibo[aws]"]
+    away = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0"}
+    done = subprocess.run(command, env=os.environ | away, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0 and re.search(r"satisfied: boto3\b", done.stdout), done.stderr
+
+
 AWAY = pytest.param(None, "can't be reached", marks=pytest.mark.slow)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mpibo.submit import submit
+from mpibo.submit import SHAPE, submit
 
 ROOT = Path(__file__).resolve().parents[1]
 # Stands for srun: writes the run folder as a run would that ended so; counts the signals that it is sent.
@@ -181,6 +181,9 @@ def test_submit_shows_the_script(slurm, capsys):
     for flag in ("nodes=3", "time=0-01:30:00", "account=ab12", "signal=B:USR1@120", "requeue", "mail-type=END"):
         assert f"#SBATCH --{flag}\n" in script
     assert "source" not in script.split("fail()")[1].replace("sourced", "").split("MPIBO_SETUP")[0]
+    with pytest.raises(SystemExit):
+        submit(["--help"])
+    assert {f"--{flag}" for flag in (*SHAPE, "time", "notice", "dry-run")} <= set(capsys.readouterr().out.split())
     assert submit(["mlp", "--time", "1h", "--notice", "10m", "--dry-run"]) == 0
     assert "#SBATCH --signal=B:USR1@600\n" in capsys.readouterr().out
     assert script.endswith("""search mlp --goals 'min a, max '"'"'b'"'"'' --max-trials 9\n""")
