@@ -15,6 +15,7 @@ from typing import Any
 
 from mpibo.cli import Parser, describe, from_flags, split_command
 from mpibo.cli import parser as run_parser
+from mpibo.objectives import datasets
 from mpibo.settings import load_toml, seconds, settings_from
 
 FUNCTIONS = Path(__file__).with_name("job.sh")
@@ -69,11 +70,15 @@ def submit(argv: Sequence[str]) -> int:
     """Write and submit a script.
 
     Raises:
-        ValueError: Bad input, or sbatch refuses it; one line.
+        ValueError: Bad input, data that are missing, or sbatch refuses it; one line.
     """
     argv, command = split_command(argv)
     given, rest = parser().parse_known_args(argv)
-    name = _search_of(rest, command)
+    name, lack = _search_of(rest, command)
+    if lack and not given.dry_run and not given.setup:  # which may set MPIBO_DATA, for the nodes
+        raise ValueError(lack)
+    if lack:
+        print(f"mpibo: {lack}", file=sys.stderr)
     text = script(vars(given), [*rest, *(["--", *command] if command else [])], name)
     if given.dry_run:
         print(text, end="")
@@ -137,8 +142,12 @@ def script(shape: Mapping[str, Any], arguments: Sequence[str], name: str) -> str
     return "\n".join(lines) + f"\n\n{functions}\n{end}\n"
 
 
-def _search_of(rest: Sequence[str], command: Sequence[str] | None) -> str:
-    """Hold the arguments of ``mpibo run`` against what it takes, here and not after hours in the queue; the name."""
+def _search_of(rest: Sequence[str], command: Sequence[str] | None) -> tuple[str, str]:
+    """Hold the arguments of ``mpibo run`` against what it takes, here and not after hours in the queue.
+
+    Returns:
+        The objective's name, and what it lacks of data here, if anything.
+    """
     given = run_parser("mpibo submit").parse_args(rest)
     name, _, builtin = describe(given.objective, command)
     file = load_toml(given.settings) if given.settings else {}
@@ -150,7 +159,8 @@ def _search_of(rest: Sequence[str], command: Sequence[str] | None) -> str:
         raise ValueError("--deadline is not for a job: Slurm knows the end of each allocation")
     if settings.space and not os.path.exists(settings.space):
         raise ValueError(f"there is no file {settings.space}")
-    return re.sub(r"[^\w.-]+", "-", name)
+    lack = datasets.lack(given.objective or "digits", settings.fix) if builtin else ""
+    return re.sub(r"[^\w.-]+", "-", name), lack
 
 
 def _time(flag: str, text: str | None) -> int:

@@ -3,17 +3,16 @@
 Writes the four IDX files, checked by their MD5 sums, to ROOT/FashionMNIST/raw, where torchvision looks for them. The
 package ``dataset-fashion-mnist`` is taken by ``apt-get download`` and unpacked, never installed: that needs no root.
 
-    python scripts/get_fashion.py [ROOT]        (default ./data)
+    python scripts/get_fashion.py [ROOT]        (default MPIBO_DATA, else ./data)
 """
 
 from __future__ import annotations
 
-import argparse
 import gzip
-import os
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import get_mnist
@@ -40,32 +39,10 @@ def from_package() -> dict[str, bytes]:
         return {name: gzip.decompress((place / f"{name}.gz").read_bytes()) for name in MD5}
 
 
-def fetch(folder: Path) -> str:
-    """Put the files into ``folder`` from the first source that has them; gives its name. Raises OSError if none has."""
-    try:
-        get_mnist.save(folder, get_mnist.from_mirror(MIRROR), MD5)
-        return MIRROR
-    except (OSError, ValueError, EOFError) as error:
-        print(f"{MIRROR}: {getattr(error, 'reason', error)}; trying the next source", flush=True)
-    get_mnist.save(folder, from_package(), MD5)
-    return f"Debian's package {PACKAGE}"
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Fetch FashionMNIST into ROOT/FashionMNIST/raw.")
-    parser.add_argument("root", nargs="?", default=os.environ.get("MPIBO_DATA") or "data", type=Path)
-    folder = parser.parse_args().root / "FashionMNIST" / "raw"
-    if get_mnist.is_complete(folder, MD5):
-        print(f"FashionMNIST is already in {folder}")
-        return 0
-    try:
-        source = fetch(folder)
-    except (OSError, ValueError, EOFError) as error:
-        print(f"FashionMNIST could not be fetched: {error}", file=sys.stderr)
-        return 1
-    print(f"FashionMNIST is in {folder}, from {source}")
-    return 0
+def sources() -> list[get_mnist.Source]:
+    """Where FashionMNIST is to be had, in the order in which it is tried."""
+    return [(MIRROR, partial(get_mnist.from_mirror, MIRROR)), (f"Debian's package {PACKAGE}", from_package)]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(get_mnist.main("FashionMNIST", sources, MD5))

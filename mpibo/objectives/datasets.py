@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -16,19 +17,27 @@ from mpibo.objectives.training import Images
 
 
 class Kind(NamedTuple):
-    """A data set of torchvision: its class, its folder, and what fetches it."""
+    """A data set of torchvision: its class, its folder, our script that fetches it, and the objectives that read it."""
 
     name: str
     folder: str
-    fetch: str
+    script: str
+    read_by: tuple[str, ...]
+
+    def lack(self, root: str) -> str:
+        """That it is not in ``root``, and how to get it, in a line."""
+        where = os.path.join(root, self.folder)
+        ours = f"run python {self.script} (in mpibo's repository) or " if self.script else "run "
+        there = f"torchvision.datasets.{self.name}({root!r}, download=True) in Python"
+        return f"no {self.name} in {where}: {ours}{there}, or set MPIBO_DATA"
 
 
 VALID = 5_000  # training images held back
 
 KINDS = {
-    "mnist": Kind("MNIST", "MNIST/raw", "python scripts/get_mnist.py"),
-    "fashion": Kind("FashionMNIST", "FashionMNIST/raw", "python scripts/get_fashion.py"),
-    "cifar10": Kind("CIFAR10", "cifar-10-batches-py", "torchvision.datasets.CIFAR10('data', download=True) in Python"),
+    "mnist": Kind("MNIST", "MNIST/raw", "scripts/get_mnist.py", ("mnist", "mnist-architecture")),
+    "fashion": Kind("FashionMNIST", "FashionMNIST/raw", "scripts/get_fashion.py", ("fashion", "fashion-architecture")),
+    "cifar10": Kind("CIFAR10", "cifar-10-batches-py", "", ("cifar10cnn",)),
 }
 
 _schemas: list[Any] = []  # operators stay defined only while their Library object lives
@@ -71,11 +80,28 @@ def load(kind: Kind, root: str, train: bool) -> tuple[Any, Any]:
     except RuntimeError as error:
         if "not found" not in str(error):
             raise
-        where = os.path.join(root, kind.folder)
-        raise FileNotFoundError(f"no {kind.name} in {where}: run {kind.fetch}, or set MPIBO_DATA") from None
+        raise FileNotFoundError(kind.lack(root)) from None
     images = torch.as_tensor(part.data)
     images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
     return images, torch.as_tensor(part.targets)
+
+
+def lack(objective: str, fixed: Mapping[str, Any]) -> str:
+    """What a built-in objective's trials would fail with here for want of data, in a line; empty where they are there.
+
+    Args:
+        fixed: The arguments that are held; ``data`` may name the data set.
+    """
+    for name, kind in KINDS.items():
+        folder = os.path.join(_root(), kind.folder)
+        is_there = os.path.isdir(folder) and os.listdir(folder)
+        if (fixed.get("data") == name or objective in kind.read_by) and not is_there:
+            return kind.lack(_root())
+    return ""
+
+
+def _root() -> str:
+    return os.environ.get("MPIBO_DATA") or "data"
 
 
 @functools.cache
@@ -122,4 +148,4 @@ def data(name: str, train_size: int) -> Images:
         return digits()
     if name not in KINDS:
         raise ValueError(f"data must be digits or one of {', '.join(KINDS)}, got {name!r}")
-    return _part(name, os.environ.get("MPIBO_DATA") or "data", train_size)
+    return _part(name, _root(), train_size)

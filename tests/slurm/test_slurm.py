@@ -127,6 +127,35 @@ def test_a_command_of_the_page(cluster, work, jobs, line):
     assert "workers on n1" in (told := cluster.output(number)) and told.count("workers on n") >= 2
 
 
+def test_within_salloc_a_script_starts_as_it_is(cluster, work):
+    """On the login node, over the allocation's two nodes."""
+    if not (DATA / "MNIST").exists():
+        pytest.skip("MNIST can't be had here")
+    search = [ROOT / "slurm/run.sh", "mnist", "--max-trials", "3", "--budget", "1", "--fix", "train_size=200"]
+    command = shlex.join(map(str, ["salloc", *SHAPE, *search, "--out", "within"]))
+    cluster.run("sh", "-c", f"({command}; echo code $?) >slurm-salloc.out 2>&1 &", **HERE)
+    wait_for(lambda: "code" in cluster.output("salloc"), "the end of salloc", 240)
+    assert cluster.output("salloc").endswith("code 0\n"), cluster.output("salloc")
+    check(work / "within", 3)
+
+
+def test_a_cancelled_job_ends_in_order_and_another_goes_on(cluster, work):
+    """``scancel JOBID``: code 75, nobody requeues it; later a job of the same ``--out``, with more trials."""
+    search = [ROOT / "slurm/run.sh", "synthetic:sleep", "--fix", "seconds=0.5", "--out", "cancelled", "--max-trials"]
+    first = cluster.submit(*SHAPE, *search, "200", **HERE)
+    journal = work / "cancelled/journal.jsonl"
+    wait_for(lambda: journal.exists() and journal.read_text().count('"kind": "end"') > 3, "trials", 150)
+    cluster.run("scancel", first)
+    job = cluster.finish(first)
+    assert job["JobState"] == "CANCELLED" and job["Restarts"] == "0", cluster.output(first)
+    told = status(work / "cancelled")
+    assert (told["state"], told["exit_code"], told["why_ended"]) == ("ended", 75, "SIGTERM")
+    more = told["counts"]["configs"] + 4
+    second = cluster.submit(*SHAPE, *search, str(more), **HERE)
+    assert cluster.finish(second)["JobState"] == "COMPLETED", cluster.output(second)
+    check(work / "cancelled", more)
+
+
 # --- the time limit -------------------------------------------------------------------------------------------------
 
 
