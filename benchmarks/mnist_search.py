@@ -2,6 +2,7 @@
 
     python benchmarks/mnist_search.py [--out FOLDER] [--arms asha,random] [--seed 0]       runs what is not finished
     python benchmarks/mnist_search.py --curves FILE [--jobs 2]                             learning curves of 64 configs
+    python benchmarks/mnist_search.py --curves FILE --from RUN                             those of a run's trials
 
 Both runs have 64 configs, at most 9 epochs each, and go on in their folders when this is started again. The table has
 the test error of the returned config (the best by validation error at the largest budget), wall time, CPU time of all
@@ -9,12 +10,18 @@ processes, how busy the workers were, and when each run reached the best validat
 
 ``--curves`` trains 64 random configs for 9 epochs each, one thread a process, and adds a JSON line to FILE as each
 ends: its config, and by epoch the validation error, the training loss and the CPU seconds so far. Lines that the file
-has are not made again. Other comparisons can replay these trainings.
+has are not made again. Other comparisons can replay these trainings (``early_stopping.py --problem FILE``).
+
+With ``--from`` nothing is trained: the lines are made from the reports in the journal of a run, one for each config
+that it trained to its largest budget (the ``random`` arm has 64 of them), through promotions and retries. Their
+``cpu_seconds`` are then seconds of the worker, from its start to each report: where more workers ran than there are
+cores, more than CPU seconds, by about the same factor for all; the first training of each worker has its start in it.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import os
@@ -107,9 +114,88 @@ def curves(given: argparse.Namespace) -> None:
             file.write(json.dumps(lines[-1]) + "\n")
             file.flush()
             print(f"{len(lines)} of {given.configs}: {lines[-1]['value']:.4f} {lines[-1]['config']}", flush=True)
-    whole = [line for line in lines if line["epochs"] == given.epochs and line["cpu_seconds"]]
+    summary(lines, "CPU seconds")
+
+
+def curves_of(events: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[int]]:
+    """The lines of a run's journal, in the order in which the configs began.
+
+    What an attempt that was lost reported counts up to where the next one goes on; what both reported, once. A training
+    that diverged has no report of its last epoch: it ends with the trial's value.
+
+    Returns:
+        The lines, and the ids of DONE trials at the largest budget of which a report is missing (a worker passes on
+        one a second).
+    """
+    settings = next(event["settings"] for event in events if event["kind"] == "open")
+    budget = settings["budget"]
+    most = budget[-1] if isinstance(budget, list) else budget
+    starts: dict[int, dict[str, Any]] = {}
+    reports: dict[int, list[dict[str, Any]]] = {}
+    lines: list[dict[str, Any]] = []
+    gaps: list[int] = []
+    for event in events:
+        if event["kind"] == "start":
+            starts[event["id"]] = event
+        elif event["kind"] == "report":
+            reports.setdefault(event["id"], []).append(event)
+        elif event["kind"] == "end" and event["state"] == "DONE" and starts[event["id"]]["budget"] == most:
+            attempts = [event["id"]]  # it, what it goes on from, and so on
+            while (before := starts[attempts[-1]].get("retry_of", starts[attempts[-1]].get("parent"))) is not None:
+                attempts.append(before)
+            line = one_line(event, [(starts[each], reports.get(each, [])) for each in reversed(attempts)])
+            if line is None:
+                gaps.append(event["id"])
+            else:
+                lines.append(line | {"train_size": settings.get("fix", {}).get("train_size")})
+    return sorted(lines, key=lambda line: line["id"]), gaps
+
+
+def one_line(end: dict[str, Any], attempts: list[tuple[dict[str, Any], list[dict[str, Any]]]]) -> dict[str, Any] | None:
+    """The line of a training that its attempts did one after the other; None where an epoch has no report.
+
+    Args:
+        end: The end of the last attempt.
+        attempts: The start and the reports of each.
+    """
+    told: dict[int, tuple[float, float | None, float]] = {}  # by epoch: value, training loss, its seconds
+    epochs = int(end["metrics"]["epochs"])
+    for start, reports in attempts:
+        last = start["t"]
+        for report in reports:
+            told[report["step"]] = report["value"], report["metrics"]["train_loss"], report["t"] - last
+            last = report["t"]
+    told.setdefault(epochs, (end["value"], None, end["t"] - last))
+    if sorted(told) != list(range(1, epochs + 1)):
+        return None
+    values, losses, seconds = zip(*(told[epoch] for epoch in sorted(told)), strict=True)
+    begun = attempts[0][0]
+    kept = {"value": end["value"]} | {name: end["metrics"][name] for name in ("test_error", "parameters", "epochs")}
+    curve = {"values": list(values), "train_losses": list(losses)}
+    curve["cpu_seconds"] = [round(second, 3) for second in itertools.accumulate(seconds)]
+    return {"id": begun["id"], "config": begun["config"], "seed": begun["seed"]} | kept | curve
+
+
+def curves_from(run: Path, path: Path) -> None:
+    """Write the lines of a run's journal to the file, in place of what it has."""
+    from mpibo.store.atomic import write
+    from mpibo.store.journal import read
+
+    lines, gaps = curves_of(read(run).events)
+    if not lines:
+        raise SystemExit(f"{run} has no training up to the largest budget with a report of each epoch")
+    write(path, "".join(json.dumps(line) + "\n" for line in lines))
+    if gaps:
+        print(f"left out, for want of a report: trials {', '.join(map(str, gaps))}")
+    summary(lines, "seconds of the workers")
+
+
+def summary(lines: list[dict[str, Any]], unit: str) -> None:
+    """Say what the curves cost, and how good the best config is."""
+    most = max(line["epochs"] for line in lines)
+    whole = [line for line in lines if line["epochs"] == most and line["cpu_seconds"]]
     best = min(lines, key=lambda line: line["value"])
-    print(f"{len(lines)} configs, {sum(line['cpu_seconds'][-1] for line in whole):.0f} CPU seconds, a median of "
+    print(f"{len(lines)} configs, {sum(line['cpu_seconds'][-1] for line in whole):.0f} {unit}, a median of "
           f"{statistics.median(line['cpu_seconds'][-1] / line['epochs'] for line in whole):.1f} an epoch; the best has "
           f"a validation error of {best['value']:.2%} and a test error of {best['test_error']:.2%}")  # fmt: skip
 
@@ -240,12 +326,17 @@ def main() -> None:
     parser.add_argument("--arms", default=",".join(ARMS), help="which of them (default all)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--curves", metavar="FILE", help="record learning curves instead")
+    parser.add_argument("--from", dest="run", metavar="RUN", type=Path, help="take them from the journal of this run")
     parser.add_argument("--jobs", type=int, default=2, help="processes that record (default 2)")
     parser.add_argument("--configs", type=int, default=CONFIGS)
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="of each curve (default 9)")
     parser.add_argument("--train-size", type=int, default=TRAIN_SIZE)
     given = parser.parse_args()
-    if given.curves:
+    if given.run and not given.curves:
+        parser.error("--from RUN wants --curves FILE, the file to write")
+    if given.run:
+        curves_from(given.run, Path(given.curves))
+    elif given.curves:
         curves(given)
     else:
         compare(given)
