@@ -25,9 +25,7 @@ import itertools
 import json
 import multiprocessing
 import os
-import resource
 import statistics
-import subprocess
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -35,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from overhead import table
-from runs import OPEN_MPI, WORKERS, launch
+from training_runs import cpu, finished, told
 
 CONFIGS, EPOCHS, TRAIN_SIZE = 64, 9, 55_000
 ARMS = {
@@ -203,104 +201,16 @@ def summary(lines: list[dict[str, Any]], unit: str) -> None:
 # The two runs
 
 
-@dataclass(frozen=True)
-class End:
-    """A trial that is done: when (seconds of running time), after so many epochs of its own, and what it came to."""
-
-    at: float
-    value: float
-    test_error: float | None
-    budget: int
-    epochs: int
-
-
-@dataclass(frozen=True)
-class Told:
-    """A run as its journal tells it. Times are seconds while it ran; between two starts none passes."""
-
-    ends: list[End]
-    configs: int
-    wall: float
-    busy: float
-    starts: int
-
-    def returned(self) -> End:
-        """The best by validation error at the largest budget."""
-        most = max(end.budget for end in self.ends)
-        return min((end for end in self.ends if end.budget == most), key=lambda end: end.value)
-
-    def reached(self, value: float, budget: int = 0) -> tuple[float, int] | None:
-        """When a trial of at least this budget was first as good: seconds, and epochs of all trials until then."""
-        epochs = 0
-        for end in self.ends:
-            epochs += end.epochs
-            if end.budget >= budget and end.value <= value:
-                return end.at, epochs
-        return None
-
-
-def told(events: list[dict[str, Any]]) -> Told:
-    """Read a journal's events, of several starts too."""
-    before = at = worked = possible = 0.0
-    first: float | None = None
-    starts: dict[int, dict[str, Any]] = {}
-    ends: list[End] = []
-    opened = 0
-    for event in events:
-        if event["kind"] == "open":
-            possible += at - before - first if first is not None else 0.0
-            before, first, opened = at, None, opened + 1
-        at = before + event["t"]
-        if event["kind"] == "start":
-            first = event["t"] if first is None else first
-            starts[event["id"]] = event
-        elif event["kind"] == "end":
-            worked += event.get("duration") or 0.0
-            if event["state"] == "DONE":
-                start = starts[event["id"]]
-                parent = starts.get(start.get("parent"), {"budget": 0})
-                error = event.get("metrics", {}).get("test_error")
-                ends.append(End(at, event["value"], error, start["budget"], start["budget"] - parent["budget"]))
-    possible += at - before - first if first is not None else 0.0
-    configs = sum("parent" not in start and "retry_of" not in start for start in starts.values())
-    return Told(ends, configs, at, worked / (WORKERS * possible) if possible else 0.0, opened)
-
-
-def search(arm: str, folder: Path, given: argparse.Namespace) -> None:
-    """Run one arm to its end, or go on with it; the CPU seconds of each start are kept beside the run."""
-    command = [
-        *launch(WORKERS + 1), "-m", "mpibo.run", "mnist", "--fix", f"train_size={given.train_size}", *ARMS[arm],
-        "--max-trials", str(given.configs), "--seed", str(given.seed), "--out", str(folder),
-    ]  # fmt: skip
-    print("$", *command, flush=True)
-    before = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
-    code = subprocess.run(command, env=OPEN_MPI | os.environ).returncode
-    used = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - before
-    with open(folder.with_suffix(".cpu"), "a") as file:
-        file.write(f"{used:.1f}\n")
-    if code:
-        raise SystemExit(f"{arm} ended with code {code}")
-
-
 def compare(given: argparse.Namespace) -> None:
     """Run the arms that are not finished; print the table."""
-    from mpibo.store.journal import read
-
-    runs: dict[str, Told] = {}
     rows = []
     folders = {arm: Path(given.out) / f"{arm}-{given.seed}" for arm in given.arms.split(",")}
-    for arm, folder in folders.items():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        events = read(folder).events if (folder / "journal.jsonl").exists() else []
-        if not events or events[-1]["kind"] != "close" or events[-1]["why"] != "max_trials":
-            search(arm, folder, given)
-            events = read(folder).events
-        runs[arm] = told(events)
+    told_to_all = ["--fix", f"train_size={given.train_size}", "--max-trials", str(given.configs)]
+    told_to_all += ["--seed", str(given.seed)]
+    runs = {arm: told(finished(folder, ["mnist", *told_to_all, *ARMS[arm]])) for arm, folder in folders.items()}
     goal = runs["random"].returned().value if "random" in runs else None
     for arm, run in runs.items():
         best = run.returned()
-        cpus = [float(line) for line in folders[arm].with_suffix(".cpu").read_text().split()]
-        cpu = f"{sum(cpus):.0f} s" + ("" if len(cpus) == run.starts else f" ({len(cpus)} of {run.starts} starts)")
         met = "" if best.test_error is None else ", met" if best.test_error <= TARGET else ", MISSED"
         test = "" if best.test_error is None else f"{best.test_error:.2%}{met}"
         times = []
@@ -308,7 +218,7 @@ def compare(given: argparse.Namespace) -> None:
             found = run.reached(goal, budget) if goal is not None else None
             times.append(f"{found[0]:.0f} s, {found[1]} epochs" if found else "never")
         rows.append((arm, str(run.configs), str(sum(end.epochs for end in run.ends)), f"{best.value:.2%}", test,
-                     f"{run.wall:.0f} s", cpu, f"{run.busy:.1%}", *times))  # fmt: skip
+                     f"{run.wall:.0f} s", cpu(folders[arm], run), f"{run.busy:.1%}", *times))  # fmt: skip
     print(table([HEADER, *rows]))
     if goal is None or "asha" not in runs:
         return

@@ -15,6 +15,7 @@ import mnist_search
 import rivals
 import runs
 import scaling
+import training_runs
 import witness
 from witness import Witness, key
 
@@ -203,10 +204,10 @@ def test_time_to_an_error_counts_no_time_between_two_starts():
 
     first = [{"kind": "open", "t": 0.0}, begun(0, 1.0, 1), begun(1, 1.0, 1), done(0, 8.0, 0.03, 0.04)]
     again = [{"kind": "open", "t": 0.0}, begun(3, 2.0, 3, retry_of=2, parent=0), done(1, 2.0, 0.01, 0.02)]
-    told = mnist_search.told([*first, begun(2, 8.0, 3, parent=0), *again, done(3, 9.0, 0.02, 0.02)])
+    told = training_runs.told([*first, begun(2, 8.0, 3, parent=0), *again, done(3, 9.0, 0.02, 0.02)])
     assert (told.wall, told.configs, told.starts) == (17.0, 2, 2)
     assert told.busy == pytest.approx(3 * 7.0 / (7 * (7.0 + 7.0)))
-    assert told.returned() == mnist_search.End(17.0, 0.02, 0.02, 3, 2)
+    assert told.returned() == training_runs.End(17.0, 0.02, 0.02, 3, 2, 3, None)
     assert told.reached(0.02) == (10.0, 2) and told.reached(0.02, 3) == (17.0, 4) and told.reached(0.005) is None
 
 
