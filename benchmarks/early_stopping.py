@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     add = made.add_argument
     add("--method", default="random;auto", help="methods, with semicolons")
     add("--schedule", default=";".join(SCHEDULES), help="schedules, with semicolons; full: none")
-    add("--seen", default="lifted", help="what the method sees, with commas: lifted, one, fitted")
+    add("--seen", default="lifted", help="what the method sees, with commas: lifted, one, fitted, by-step, as-told")
     add("--every", action="store_true", help="print all that the file has of these objectives")
     return made
 
