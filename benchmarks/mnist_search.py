@@ -2,6 +2,7 @@
 
     python benchmarks/mnist_search.py [--out FOLDER] [--arms asha,random] [--seed 0]       runs what is not finished
     python benchmarks/mnist_search.py --curves FILE [--jobs 2]                             learning curves of 64 configs
+    python benchmarks/mnist_search.py --curves FILE --from RUN                             those of a run's trials
 
 Both runs have 64 configs, at most 9 epochs each, and go on in their folders when this is started again. The table has
 the test error of the returned config (the best by validation error at the largest budget), wall time, CPU time of all
@@ -9,18 +10,22 @@ processes, how busy the workers were, and when each run reached the best validat
 
 ``--curves`` trains 64 random configs for 9 epochs each, one thread a process, and adds a JSON line to FILE as each
 ends: its config, and by epoch the validation error, the training loss and the CPU seconds so far. Lines that the file
-has are not made again. Other comparisons can replay these trainings.
+has are not made again. Other comparisons can replay these trainings (``early_stopping.py --problem FILE``).
+
+With ``--from`` nothing is trained: the lines are made from the reports in the journal of a run, one for each config
+that it trained to its largest budget (the ``random`` arm has 64 of them), through promotions and retries. Their
+``cpu_seconds`` are then seconds of the worker, from its start to each report: where more workers ran than there are
+cores, more than CPU seconds, by about the same factor for all; the first training of each worker has its start in it.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import os
-import resource
 import statistics
-import subprocess
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -28,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from overhead import table
-from runs import OPEN_MPI, WORKERS, launch
+from training_runs import cpu, finished, told
 
 CONFIGS, EPOCHS, TRAIN_SIZE = 64, 9, 55_000
 ARMS = {
@@ -107,9 +112,88 @@ def curves(given: argparse.Namespace) -> None:
             file.write(json.dumps(lines[-1]) + "\n")
             file.flush()
             print(f"{len(lines)} of {given.configs}: {lines[-1]['value']:.4f} {lines[-1]['config']}", flush=True)
-    whole = [line for line in lines if line["epochs"] == given.epochs and line["cpu_seconds"]]
+    summary(lines, "CPU seconds")
+
+
+def curves_of(events: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[int]]:
+    """The lines of a run's journal, in the order in which the configs began.
+
+    What an attempt that was lost reported counts up to where the next one goes on; what both reported, once. A training
+    that diverged has no report of its last epoch: it ends with the trial's value.
+
+    Returns:
+        The lines, and the ids of DONE trials at the largest budget of which a report is missing (a worker passes on
+        one a second).
+    """
+    settings = next(event["settings"] for event in events if event["kind"] == "open")
+    budget = settings["budget"]
+    most = budget[-1] if isinstance(budget, list) else budget
+    starts: dict[int, dict[str, Any]] = {}
+    reports: dict[int, list[dict[str, Any]]] = {}
+    lines: list[dict[str, Any]] = []
+    gaps: list[int] = []
+    for event in events:
+        if event["kind"] == "start":
+            starts[event["id"]] = event
+        elif event["kind"] == "report":
+            reports.setdefault(event["id"], []).append(event)
+        elif event["kind"] == "end" and event["state"] == "DONE" and starts[event["id"]]["budget"] == most:
+            attempts = [event["id"]]  # it, what it goes on from, and so on
+            while (before := starts[attempts[-1]].get("retry_of", starts[attempts[-1]].get("parent"))) is not None:
+                attempts.append(before)
+            line = one_line(event, [(starts[each], reports.get(each, [])) for each in reversed(attempts)])
+            if line is None:
+                gaps.append(event["id"])
+            else:
+                lines.append(line | {"train_size": settings.get("fix", {}).get("train_size")})
+    return sorted(lines, key=lambda line: line["id"]), gaps
+
+
+def one_line(end: dict[str, Any], attempts: list[tuple[dict[str, Any], list[dict[str, Any]]]]) -> dict[str, Any] | None:
+    """The line of a training that its attempts did one after the other; None where an epoch has no report.
+
+    Args:
+        end: The end of the last attempt.
+        attempts: The start and the reports of each.
+    """
+    told: dict[int, tuple[float, float | None, float]] = {}  # by epoch: value, training loss, its seconds
+    epochs = int(end["metrics"]["epochs"])
+    for start, reports in attempts:
+        last = start["t"]
+        for report in reports:
+            told[report["step"]] = report["value"], report["metrics"]["train_loss"], report["t"] - last
+            last = report["t"]
+    told.setdefault(epochs, (end["value"], None, end["t"] - last))
+    if sorted(told) != list(range(1, epochs + 1)):
+        return None
+    values, losses, seconds = zip(*(told[epoch] for epoch in sorted(told)), strict=True)
+    begun = attempts[0][0]
+    kept = {"value": end["value"]} | {name: end["metrics"][name] for name in ("test_error", "parameters", "epochs")}
+    curve = {"values": list(values), "train_losses": list(losses)}
+    curve["cpu_seconds"] = [round(second, 3) for second in itertools.accumulate(seconds)]
+    return {"id": begun["id"], "config": begun["config"], "seed": begun["seed"]} | kept | curve
+
+
+def curves_from(run: Path, path: Path) -> None:
+    """Write the lines of a run's journal to the file, in place of what it has."""
+    from mpibo.store.atomic import write
+    from mpibo.store.journal import read
+
+    lines, gaps = curves_of(read(run).events)
+    if not lines:
+        raise SystemExit(f"{run} has no training up to the largest budget with a report of each epoch")
+    write(path, "".join(json.dumps(line) + "\n" for line in lines))
+    if gaps:
+        print(f"left out, for want of a report: trials {', '.join(map(str, gaps))}")
+    summary(lines, "seconds of the workers")
+
+
+def summary(lines: list[dict[str, Any]], unit: str) -> None:
+    """Say what the curves cost, and how good the best config is."""
+    most = max(line["epochs"] for line in lines)
+    whole = [line for line in lines if line["epochs"] == most and line["cpu_seconds"]]
     best = min(lines, key=lambda line: line["value"])
-    print(f"{len(lines)} configs, {sum(line['cpu_seconds'][-1] for line in whole):.0f} CPU seconds, a median of "
+    print(f"{len(lines)} configs, {sum(line['cpu_seconds'][-1] for line in whole):.0f} {unit}, a median of "
           f"{statistics.median(line['cpu_seconds'][-1] / line['epochs'] for line in whole):.1f} an epoch; the best has "
           f"a validation error of {best['value']:.2%} and a test error of {best['test_error']:.2%}")  # fmt: skip
 
@@ -117,104 +201,16 @@ def curves(given: argparse.Namespace) -> None:
 # The two runs
 
 
-@dataclass(frozen=True)
-class End:
-    """A trial that is done: when (seconds of running time), after so many epochs of its own, and what it came to."""
-
-    at: float
-    value: float
-    test_error: float | None
-    budget: int
-    epochs: int
-
-
-@dataclass(frozen=True)
-class Told:
-    """A run as its journal tells it. Times are seconds while it ran; between two starts none passes."""
-
-    ends: list[End]
-    configs: int
-    wall: float
-    busy: float
-    starts: int
-
-    def returned(self) -> End:
-        """The best by validation error at the largest budget."""
-        most = max(end.budget for end in self.ends)
-        return min((end for end in self.ends if end.budget == most), key=lambda end: end.value)
-
-    def reached(self, value: float, budget: int = 0) -> tuple[float, int] | None:
-        """When a trial of at least this budget was first as good: seconds, and epochs of all trials until then."""
-        epochs = 0
-        for end in self.ends:
-            epochs += end.epochs
-            if end.budget >= budget and end.value <= value:
-                return end.at, epochs
-        return None
-
-
-def told(events: list[dict[str, Any]]) -> Told:
-    """Read a journal's events, of several starts too."""
-    before = at = worked = possible = 0.0
-    first: float | None = None
-    starts: dict[int, dict[str, Any]] = {}
-    ends: list[End] = []
-    opened = 0
-    for event in events:
-        if event["kind"] == "open":
-            possible += at - before - first if first is not None else 0.0
-            before, first, opened = at, None, opened + 1
-        at = before + event["t"]
-        if event["kind"] == "start":
-            first = event["t"] if first is None else first
-            starts[event["id"]] = event
-        elif event["kind"] == "end":
-            worked += event.get("duration") or 0.0
-            if event["state"] == "DONE":
-                start = starts[event["id"]]
-                parent = starts.get(start.get("parent"), {"budget": 0})
-                error = event.get("metrics", {}).get("test_error")
-                ends.append(End(at, event["value"], error, start["budget"], start["budget"] - parent["budget"]))
-    possible += at - before - first if first is not None else 0.0
-    configs = sum("parent" not in start and "retry_of" not in start for start in starts.values())
-    return Told(ends, configs, at, worked / (WORKERS * possible) if possible else 0.0, opened)
-
-
-def search(arm: str, folder: Path, given: argparse.Namespace) -> None:
-    """Run one arm to its end, or go on with it; the CPU seconds of each start are kept beside the run."""
-    command = [
-        *launch(WORKERS + 1), "-m", "mpibo.run", "mnist", "--fix", f"train_size={given.train_size}", *ARMS[arm],
-        "--max-trials", str(given.configs), "--seed", str(given.seed), "--out", str(folder),
-    ]  # fmt: skip
-    print("$", *command, flush=True)
-    before = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
-    code = subprocess.run(command, env=OPEN_MPI | os.environ).returncode
-    used = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - before
-    with open(folder.with_suffix(".cpu"), "a") as file:
-        file.write(f"{used:.1f}\n")
-    if code:
-        raise SystemExit(f"{arm} ended with code {code}")
-
-
 def compare(given: argparse.Namespace) -> None:
     """Run the arms that are not finished; print the table."""
-    from mpibo.store.journal import read
-
-    runs: dict[str, Told] = {}
     rows = []
     folders = {arm: Path(given.out) / f"{arm}-{given.seed}" for arm in given.arms.split(",")}
-    for arm, folder in folders.items():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        events = read(folder).events if (folder / "journal.jsonl").exists() else []
-        if not events or events[-1]["kind"] != "close" or events[-1]["why"] != "max_trials":
-            search(arm, folder, given)
-            events = read(folder).events
-        runs[arm] = told(events)
+    told_to_all = ["--fix", f"train_size={given.train_size}", "--max-trials", str(given.configs)]
+    told_to_all += ["--seed", str(given.seed)]
+    runs = {arm: told(finished(folder, ["mnist", *told_to_all, *ARMS[arm]])) for arm, folder in folders.items()}
     goal = runs["random"].returned().value if "random" in runs else None
     for arm, run in runs.items():
         best = run.returned()
-        cpus = [float(line) for line in folders[arm].with_suffix(".cpu").read_text().split()]
-        cpu = f"{sum(cpus):.0f} s" + ("" if len(cpus) == run.starts else f" ({len(cpus)} of {run.starts} starts)")
         met = "" if best.test_error is None else ", met" if best.test_error <= TARGET else ", MISSED"
         test = "" if best.test_error is None else f"{best.test_error:.2%}{met}"
         times = []
@@ -222,7 +218,7 @@ def compare(given: argparse.Namespace) -> None:
             found = run.reached(goal, budget) if goal is not None else None
             times.append(f"{found[0]:.0f} s, {found[1]} epochs" if found else "never")
         rows.append((arm, str(run.configs), str(sum(end.epochs for end in run.ends)), f"{best.value:.2%}", test,
-                     f"{run.wall:.0f} s", cpu, f"{run.busy:.1%}", *times))  # fmt: skip
+                     f"{run.wall:.0f} s", cpu(folders[arm], run), f"{run.busy:.1%}", *times))  # fmt: skip
     print(table([HEADER, *rows]))
     if goal is None or "asha" not in runs:
         return
@@ -240,12 +236,17 @@ def main() -> None:
     parser.add_argument("--arms", default=",".join(ARMS), help="which of them (default all)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--curves", metavar="FILE", help="record learning curves instead")
+    parser.add_argument("--from", dest="run", metavar="RUN", type=Path, help="take them from the journal of this run")
     parser.add_argument("--jobs", type=int, default=2, help="processes that record (default 2)")
     parser.add_argument("--configs", type=int, default=CONFIGS)
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="of each curve (default 9)")
     parser.add_argument("--train-size", type=int, default=TRAIN_SIZE)
     given = parser.parse_args()
-    if given.curves:
+    if given.run and not given.curves:
+        parser.error("--from RUN wants --curves FILE, the file to write")
+    if given.run:
+        curves_from(given.run, Path(given.curves))
+    elif given.curves:
         curves(given)
     else:
         compare(given)

@@ -10,17 +10,16 @@ the incumbent's, of full trainings alone; beside it the smallest that was seen a
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from search_curves.curves import load
+from search_curves.flags import done, parser, tasks
 from search_curves.pictures import draw
-from search_curves.runs import Line, grouped, mean_and_error, read, run_missing, same, values
+from search_curves.runs import Line, grouped, mean_and_error, read, same, values
 
 COMPARED = {
     "random": ("random", "full"),
@@ -35,26 +34,13 @@ TIMES = (4.0, 8.0, 16.0, 32.0)  # in full trainings
 
 def main() -> int:
     """Do the searches that are missing; print the tables."""
-    chosen = _parser().parse_args()
-    first, _, last = chosen.seeds.rpartition(":")
-    tasks: list[Line] = [
-        {
-            "problem": problem, "method": method, "schedule": schedule, "shown": "lifted", "seed": seed,
-            "workers": chosen.workers, "trainings_worth": chosen.trainings,
-        }
-        for seed in range(int(first or 0), int(last))
-        for problem in chosen.problem.split(",")
-        for method, schedule in COMPARED.values()
-    ]  # fmt: skip
-    try:
-        if not chosen.table:
-            run_missing(tasks, chosen.out, lambda text: print(text, file=sys.stderr, flush=True))
-    except ValueError as error:
-        print(f"search_methods: {error}", file=sys.stderr)
+    chosen = parser(__doc__, "hartmann,digits", "search_methods.jsonl", "the best value").parse_args()
+    searches = tasks(chosen, [(method, schedule, "lifted") for method, schedule in COMPARED.values()])
+    if not done(chosen, searches, "search_methods"):
         return 2
-    wanted = {same(task) for task in tasks}
+    wanted = {same(task) for task in searches}
     lines = [line for line in read(chosen.out) if same(line) in wanted]
-    times = [time for time in TIMES if time <= chosen.trainings]
+    times = [time for time in TIMES if time <= chosen.trainings] or [chosen.trainings]
     found = [summary(mine, times) for mine in grouped(lines, ("name",)).values()]
     print("\n\n".join(map(table, found)))
     if chosen.json:
@@ -99,20 +85,6 @@ def table(found: dict[str, Any]) -> str:
         cells += [f"{each['configs']:.0f}", f"{each['trainings']:.0f}", f"{each['busy']:.1%}", f"{each['cpu']:.1f}"]
         told.append("| " + " | ".join([*cells, str(each["seeds"])]) + " |")
     return "\n".join(told)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("--problem", default="hartmann,digits", help="objectives, or files of curves, with commas")
-    add("--seeds", default="10", help="N, or FIRST:END (default 10)")
-    add("--workers", type=int, default=7)
-    add("--trainings", type=float, default=32.0, help="virtual time, in full trainings of random configs (default 32)")
-    add("--out", type=Path, default=Path("search_methods.jsonl"), help="file of searches, appended to")
-    add("--table", action="store_true", help="only print what the file has")
-    add("--json", type=Path, default=None, metavar="FILE", help="the tables' figures")
-    add("--plot", type=Path, default=None, metavar="FILE", help="draw the best value against time")
-    return parser
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import mnist_search
 import rivals
 import runs
 import scaling
+import training_runs
 import witness
 from witness import Witness, key
 
@@ -203,8 +204,57 @@ def test_time_to_an_error_counts_no_time_between_two_starts():
 
     first = [{"kind": "open", "t": 0.0}, begun(0, 1.0, 1), begun(1, 1.0, 1), done(0, 8.0, 0.03, 0.04)]
     again = [{"kind": "open", "t": 0.0}, begun(3, 2.0, 3, retry_of=2, parent=0), done(1, 2.0, 0.01, 0.02)]
-    told = mnist_search.told([*first, begun(2, 8.0, 3, parent=0), *again, done(3, 9.0, 0.02, 0.02)])
+    told = training_runs.told([*first, begun(2, 8.0, 3, parent=0), *again, done(3, 9.0, 0.02, 0.02)])
     assert (told.wall, told.configs, told.starts) == (17.0, 2, 2)
     assert told.busy == pytest.approx(3 * 7.0 / (7 * (7.0 + 7.0)))
-    assert told.returned() == mnist_search.End(17.0, 0.02, 0.02, 3, 2)
+    assert told.returned() == training_runs.End(17.0, 0.02, 0.02, 3, 2, 3, None)
     assert told.reached(0.02) == (10.0, 2) and told.reached(0.02, 3) == (17.0, 4) and told.reached(0.005) is None
+
+
+def test_the_curves_of_a_run_are_those_of_its_journal(tmp_path, capsys):
+    """Through promotions and retries, each epoch once; what is not whole or ended early by the schedule has none."""
+
+    def begun(number, t, budget, **more):
+        return {
+            "kind": "start",
+            "t": t,
+            "id": number,
+            "config": {"lr": number / 10},
+            "budget": budget,
+            "seed": 7,
+            **more,
+        }
+
+    def report(number, t, step):
+        return {"kind": "report", "t": t, "id": number, "step": step, "value": 1 / step, "metrics": {"train_loss": 0.5}}
+
+    def done(number, t, value, epochs):
+        metrics = {"test_error": 0.2, "parameters": 9, "epochs": epochs}
+        return {
+            "kind": "end",
+            "t": t,
+            "id": number,
+            "state": "DONE",
+            "value": value,
+            "duration": 1.0,
+            "metrics": metrics,
+        }
+
+    settings = {"budget": [1, 3], "fix": {"train_size": 500}}
+    first = [{**opened(), "settings": settings}, begun(0, 1.0, 1), begun(1, 1.0, 1), report(0, 3.0, 1),
+             done(0, 3.0, 1, 1), report(1, 2.0, 1), done(1, 2.0, 1, 1), begun(2, 5.0, 3, parent=0),
+             report(2, 7.0, 2)]  # fmt: skip
+    again = [opened(2), lost(2), begun(3, 1.0, 3, parent=0, retry_of=2), report(3, 2.5, 2), report(3, 5.0, 3),
+             done(3, 5.0, 0.3, 3), begun(4, 0.0, 3), report(4, 4.0, 1), done(4, 6.0, 0.9, 2),
+             begun(5, 0.0, 3), report(5, 4.0, 1), done(5, 8.0, 0.1, 3)]  # fmt: skip
+    (tmp_path / "journal.jsonl").write_bytes(journal(*first, *again))
+    mnist_search.curves_from(tmp_path, tmp_path / "curves.jsonl")
+    whole, diverged = map(json.loads, (tmp_path / "curves.jsonl").read_text().splitlines())
+    assert (whole["id"], whole["config"], whole["values"], whole["value"]) == (0, {"lr": 0.0}, [1.0, 0.5, 1 / 3], 0.3)
+    assert whole["cpu_seconds"] == [2.0, 3.5, 6.0] and whole["train_size"] == 500
+    assert (diverged["values"], diverged["train_losses"], diverged["cpu_seconds"]) == (
+        [1.0, 0.9],
+        [0.5, None],
+        [4.0, 6.0],
+    )
+    assert "trials 5\n" in capsys.readouterr().out

@@ -5,7 +5,7 @@ import pytest
 
 from mpibo import Search
 from mpibo.schedules.curve import Curve
-from mpibo.schedules.seen import at_one_budget, lifted
+from mpibo.schedules.seen import at_one_budget, levels, lifted
 from mpibo.schedules.stopping import Median
 from mpibo.trial import State
 
@@ -27,6 +27,24 @@ def test_a_config_that_failed_at_a_larger_budget_has_failed(seen):
     failed = seen(search.table)
     assert failed.mask(State.FAILED).tolist() == [True] + [False] * 5
     assert failed.observed()[1][0] == np.nanmax(failed.y)
+
+
+def test_who_is_stopped_at_a_rung_has_a_value_there():
+    """It hears of the stop at a later report; those that went on past the rung say what its value is worth."""
+    search = Search(SPACE, "random", schedule="asha:stop=true", budget=(1, 9))
+    curves = [[5.0, 4.0, 3.0, 2.0], [4.0, 4.0, 2.0, 1.0], [9.0, 8.0], [3.0, 4.0, 5.0, 5.0]]  # at steps 1, 2, 3 and 9
+    for curve in curves:
+        (trial,) = search.ask()
+        for step, value in zip([1, 2, 3, 9], curve, strict=False):
+            search.report(trial, value, step)
+        search.tell(trial)
+    search.report(search.ask()[0], 0.0, 1)
+    assert [str(trial.state) for trial in search.trials] == ["DONE", "DONE", "STOPPED", "STOPPED", "RUNNING"]
+    _, budgets, values, _ = levels(search.table)
+    nan = np.nan
+    assert budgets.tolist() == [1, 3, 9]
+    assert np.array_equal(values, [[5, 3, 2], [4, 2, 1], [8, nan, nan], [3, 5, nan], [nan] * 3], equal_nan=True)
+    assert lifted(search.table).y[:4].tolist() == [2.0, 1.0, 8.0 - 2 - 1, 5.0 - 1]
 
 
 @pytest.mark.parametrize("rule", [Median(1, 8, results=2), Curve(1, 8, results=2)])

@@ -19,6 +19,7 @@ from search_curves.runs import overview, reached, read, regrets, row, run_missin
 
 from mpibo import Float, Search, Space
 from mpibo.schedules import asha
+from mpibo.trial import State
 
 LINE = Space({"x": Float(0.0, 1.0)})
 STEADY = Curves(  # the order of configs is the same at each epoch; an epoch takes a second
@@ -72,6 +73,27 @@ def test_a_view_is_put_in_and_taken_out():
         with view(name):
             assert asha.lifted is VIEWS[name]
     assert asha.lifted is before
+
+
+@pytest.mark.parametrize("rule", ["asha:stop=true", "median:results=2", "curve:results=2,chance=0.5"])
+def test_seen_by_step_a_stopped_trial_is_one_of_a_smaller_budget(rule):
+    """All curves fall alike: it is shown with what it would have come to. ``as-told`` shows what it had."""
+    search = Search(LINE, "random", schedule=rule, budget=(1, 9))
+    come_to, had = [], []
+    for _ in range(20):
+        (trial,) = search.ask()
+        step = 1
+        while search.report(trial, trial.config["x"] + 1 / step, step) and step < 9:
+            step += 1
+        had.append(search.tell(trial).value)
+        come_to.append(trial.config["x"] + 1 / 9)
+    search.ask()
+    stopped = search.table.mask(State.STOPPED)[:20]
+    assert stopped.sum() > 5
+    assert VIEWS["by-step"](search.table).y[:20] == pytest.approx(come_to)
+    assert list(VIEWS["as-told"](search.table).y[:20]) == had
+    shown = "by-step" if rule.startswith("asha") else "as-told"
+    assert np.array_equal(asha.lifted(search.table).y, VIEWS[shown](search.table).y, equal_nan=True)
 
 
 def test_lines_are_kept_and_not_made_again(tmp_path):

@@ -304,3 +304,56 @@ def test_with_a_schedule_every_trial_saves_its_rung(tmp_path):
     assert len(made[0].runs) == 10 and all(run["rung"] for run in made[0].runs)
     # none may go on in another; the incumbent keeps its own, and so do those that ended after the last answer
     assert manager.ledger.best.id in {int(path.split("/")[1]) for path in manager._account.shelf.files}
+
+
+class Partly(Flaky):
+    """Workers of which some trials save the end of their rung: those that ``saves`` names."""
+
+    def __init__(self, inner, saves):
+        super().__init__(inner)
+        self.saves = saves
+
+    def send(self, worker, message):
+        if message["kind"] == "run" and self.saves(message):
+            step = message["budget"]
+            saved = {"step": step, "sha256": f"{message['id']:064x}", "bytes": 5}
+            point = {"step": step, "value": 9.0, "metrics": {}, "checkpoint": saved}
+            self._inner._at(0.0, worker, {"kind": "report", "id": message["id"], "points": [point]})
+        super().send(worker, message)
+
+
+def notes_of(folder, saves, total=20):
+    """Go on with a run under ASHA; gives its journal, and its notes by trial."""
+    simulate(folder, max_trials=total, wrap=lambda inner: Partly(inner, saves), schedule="asha", budget=(1, 9))
+    events = read(folder).events
+    return events, {event["id"]: event["text"] for event in events if event["kind"] == "note"}
+
+
+def test_of_an_objective_that_saves_nothing_it_is_said_once_a_run(tmp_path, caplog):
+    """At the first promotion; a new start does not say it again. Were it told of each, nobody would read the others."""
+    events, notes = notes_of(tmp_path, saves=lambda run: False)
+    first = next(event["id"] for event in events if event["kind"] == "start" and "parent" in event)
+    assert list(notes) == [first] and notes[first].startswith("promotions train from the start")
+    assert f"trial {first}: promotions train from the start" in caplog.text
+    more, again = notes_of(tmp_path, saves=lambda run: False, total=40)
+    assert again == notes and len(more) > len(events) and replay(more) == []
+
+
+def test_a_parent_that_left_no_checkpoint_is_named(tmp_path):
+    """Others save: each promotion that begins anew says so, those that go on do not."""
+    events, notes = notes_of(tmp_path, saves=lambda run: run["id"] % 2 == 0, total=40)
+    promotions = {event["id"]: event["parent"] for event in events if event["kind"] == "start" and "parent" in event}
+    first = {trial: parent for trial, parent in promotions.items() if parent not in promotions}
+    anew = {trial: parent for trial, parent in first.items() if parent % 2}
+    assert anew and len(anew) < len(first)
+    told = "its parent, trial {}, left no checkpoint: starts from nothing"
+    assert {each: notes[each] for each in notes.keys() & first} == {each: told.format(anew[each]) for each in anew}
+
+
+def test_a_run_whose_trials_save_has_no_notes(tmp_path):
+    """Nor have retries: what was lost may not have come to save anything."""
+    duration = lambda run, rng: 100.0 if run["id"] in (3, 5) else 1.0  # noqa: E731
+    wrap = lambda inner: Partly(inner, lambda run: run["id"] not in (3, 5))  # noqa: E731
+    simulate(tmp_path, lease=20.0, duration=duration, wrap=wrap, schedule="asha", budget=(1, 9))
+    events = read(tmp_path).events
+    assert any("retry_of" in event for event in events) and not any(event["kind"] == "note" for event in events)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +17,7 @@ from mpibo.schedules import New, Schedule, asha, halving, make, seen, stopping
 from mpibo.schedules.rungs import Rung
 from mpibo.strategies import parse_options
 from mpibo.table import Trials
-from mpibo.trial import Proposal
+from mpibo.trial import Proposal, State
 
 View = Callable[[Trials], Trials]
 
@@ -106,7 +107,41 @@ def fitted(trials: Trials) -> Trials:
     return seen._view(trials, roots, y, last)
 
 
-VIEWS: dict[str, View] = {"lifted": seen.lifted, "one": one_budget, "fitted": fitted}
+def by_step(trials: Trials) -> Trials:
+    """As ``lifted``, but whatever stopped a trial, its value is one at the step of its last report: it is lifted.
+
+    That step is a budget then, and what those that went on past it had reported there is their value at it.
+    """
+    roots, _, _, last = seen.levels(trials)
+    config = np.searchsorted(roots, trials.root)
+    rows = np.flatnonzero(trials.done)
+    curves = [trials.curves(int(row)) for row in rows]
+    stopped = trials.mask(State.STOPPED)[rows]
+    reached = np.array([
+        int(steps[-1]) if early and len(steps) else int(trials.budget[row])
+        for row, early, (steps, _) in zip(rows, stopped, curves, strict=True)
+    ], np.int64)  # fmt: skip
+    budgets, marks = np.unique(reached), np.unique(reached[stopped])
+    values = np.full((len(roots), len(budgets)), np.nan)
+    for row, most, (steps, told) in zip(rows, reached, curves, strict=True):
+        past = marks[marks < most]
+        before = np.searchsorted(steps, past, side="right") - 1
+        past, before = past[before >= 0], before[before >= 0]
+        values[config[row], np.searchsorted(budgets, past)] = told[before]
+    values[config[rows], np.searchsorted(budgets, reached)] = trials.y[rows]
+    return seen._view(trials, roots, seen.at_the_top(values), last)
+
+
+def as_told(trials: Trials) -> Trials:
+    """As ``lifted``, but whatever stopped a trial, its value is one at its whole budget: it is not lifted."""
+    plain = copy.copy(trials)
+    plain.steps = frozenset()
+    return seen.lifted(plain)
+
+
+VIEWS: dict[str, View] = {
+    "lifted": seen.lifted, "one": one_budget, "fitted": fitted, "by-step": by_step, "as-told": as_told
+}  # fmt: skip
 
 
 @contextmanager

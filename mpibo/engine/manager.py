@@ -278,7 +278,10 @@ class Manager:
         if not starts:
             return
         self._more = len(starts) >= BATCH
-        for trial in self._commit(*map(start_event, starts)):
+        notes = self._account.shelf.notes(starts) if self.limits.rungs else []
+        for note in notes:
+            log.warning("trial %d: %s", note["id"], note["text"])
+        for trial in self._commit(*map(start_event, starts), *notes):
             assert trial.worker is not None
             self._roster.busy_with(trial.worker, trial.id, now)
             known = self._account.shelf.candidates(trial.id)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from mpibo.engine.keeping import FOLDER, place
 from mpibo.store.atomic import list_names
-from mpibo.trial import Event, Ledger, State
+from mpibo.trial import Event, Ledger, State, Trial
 
 MOST = 16  # checkpoints that a trial is told of
 BATCH = 64  # files that one sweep removes
 KEEPING = (State.DONE.value, State.STOPPED.value)  # what may be promoted
+NOTHING = (
+    "promotions train from the start, for the objective saves nothing; with trial.resume(...) and "
+    "trial.report(value, step) they go on where the smaller budget ended (docs/checkpoints.md)"
+)
 
 
 class Shelf:
@@ -41,6 +45,8 @@ class Shelf:
         self._useless: set[int] = set()  # have one that none but an incumbent, or who reads it now, needs
         self._due: deque[tuple[int, int, int]] = deque()  # line that made a file useless, its trial and step
         self._line = 0
+        self._saving = False  # whether any trial of the run has saved
+        self._from_nothing = False  # whether one was promoted before any had
 
     @property
     def files(self) -> set[str]:
@@ -57,6 +63,25 @@ class Shelf:
         ids = (*self._attempts.get(trial, ()), *self._elders.get(trial, ()))
         found = [{"id": each} | self._files[each] for each in ids if each in self._files]
         return [{name: each[name] for name in ("id", "step", "sha256")} for each in found[:MOST]]
+
+    def notes(self, starts: Sequence[Trial]) -> list[Event]:
+        """``note`` lines for those trials about to begin that are promotions and have nothing to go on from.
+
+        Of an objective that saves nothing it is said once a run. Retries are not spoken of: what was lost may not have
+        come to save anything.
+        """
+        notes: list[Event] = []
+        for trial in starts:
+            if trial.parent is None or trial.retry_of is not None or any(self._line_of(trial.parent)):
+                continue
+            if self._saving:
+                text = f"its parent, trial {trial.parent}, left no checkpoint: starts from nothing"
+            elif self._from_nothing or notes:
+                continue
+            else:
+                text = NOTHING
+            notes.append({"kind": "note", "id": trial.id, "text": text})
+        return notes
 
     def apply(self, event: Event) -> None:
         """Take one event in."""
@@ -113,6 +138,8 @@ class Shelf:
         if retry_of is None or not (attempts or elders):
             before, above = self._line_of(parent)
             attempts, elders = (), (*before, *above)
+        if parent is not None and not self._saving:
+            self._from_nothing = True
         if attempts:
             self._attempts[trial] = attempts
         if elders:
@@ -130,6 +157,7 @@ class Shelf:
 
     def _put(self, trial: int, checkpoint: dict[str, Any]) -> None:
         """A trial has saved: its older file, and those of its earlier attempts, have been replaced by it."""
+        self._saving = True
         if trial not in self._ledger.running:  # given up meanwhile
             self._due.append((self._line, trial, checkpoint["step"]))
             return

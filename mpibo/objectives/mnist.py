@@ -13,31 +13,22 @@ from mpibo.objectives import RunningTrial, cnn, datasets, objective, training
 TRAIN_SIZE = 10_000  # an epoch in 1.5 s on one core of 2025; all 55,000: --fix train_size=55000
 
 
-def _train(
-    data: str, *, lr: float, optimizer: str, batch: int, filters: int, dropout: float, momentum: float,
-    train_size: int, trial: RunningTrial,
-) -> dict[str, Any]:  # fmt: skip
-    images = datasets.data(data, train_size)
-    return training.train(
-        images, lambda: cnn.build_normed(images.side, filters, dropout),
-        lambda network: training.make_optimizer(optimizer, network, lr, momentum),
-        batch=batch, trial=trial, average=True,
-    )  # fmt: skip
-
-
 @objective(cnn.IMAGES_SPACE, budget=3)
 def mnist(
     lr: float, optimizer: str, batch: int, filters: int, dropout: float, momentum: float = 0.0, *,
-    train_size: int = TRAIN_SIZE, trial: RunningTrial,
+    train_size: int = TRAIN_SIZE, data: str = "mnist", trial: RunningTrial,
 ) -> dict[str, Any]:  # fmt: skip
     """Train the network and give its validation error, a fraction to be minimised; ``test_error`` is a metric.
 
     Args:
         train_size: How many images to train with, 1 to 55,000.
+        data: ``mnist`` or ``fashion``.
     """
-    return _train(
-        "mnist", lr=lr, optimizer=optimizer, batch=batch, filters=filters, dropout=dropout, momentum=momentum,
-        train_size=train_size, trial=trial,
+    images = datasets.data(data, train_size)
+    return training.train(
+        images, lambda: cnn.build_normed(images.side, filters, dropout),
+        lambda network: training.make_optimizer(optimizer, network, lr, momentum),
+        batch=batch, trial=trial, average=True,
     )  # fmt: skip
 
 
@@ -51,7 +42,4 @@ def fashion(
     Args:
         train_size: How many images to train with, 1 to 55,000.
     """
-    return _train(
-        "fashion", lr=lr, optimizer=optimizer, batch=batch, filters=filters, dropout=dropout, momentum=momentum,
-        train_size=train_size, trial=trial,
-    )  # fmt: skip
+    return mnist(lr, optimizer, batch, filters, dropout, momentum, train_size=train_size, data="fashion", trial=trial)

@@ -15,20 +15,30 @@ def lifted(trials: Trials) -> Trials:
     """Each config with its value at the largest budget that it was trained to, lifted to the largest of all.
 
     Between one budget and the next a value changes as it did for those that have both, in the median. A config that
-    failed at a larger budget has failed.
+    failed at a larger budget has failed. One that was stopped at a rung has its value there; one that any other rule
+    stopped keeps the value that it had, as if it came to no more (docs/early_stopping.md has why).
     """
-    roots, budgets, values, last = levels(trials)
-    shifts = np.zeros(len(budgets))  # from each budget to the next one
-    for k in range(len(budgets) - 1):
+    roots, _, values, last = levels(trials)
+    return _view(trials, roots, at_the_top(values), last)
+
+
+def at_the_top(values: Array) -> Array:
+    """Each config's value at its largest budget, lifted to the largest of all.
+
+    Args:
+        values: ``(m, k)`` by budget, NaN where there is none.
+    """
+    shifts = np.zeros(values.shape[1])  # from each budget to the next one, from the last to itself
+    for k in range(len(shifts) - 1):
         change = values[:, k + 1] - values[:, k]
         if not np.isnan(change).all():
             shifts[k] = np.nanmedian(change)
-    to_top = np.append(np.cumsum(shifts[::-1])[::-1], 0.0)  # from each budget to the largest
+    to_top = np.cumsum(shifts[::-1])[::-1]
     known = ~np.isnan(values)
-    y = np.full(len(roots), np.nan)
-    for k in range(len(budgets)):
+    y = np.full(len(values), np.nan)
+    for k in range(len(shifts)):
         y[known[:, k]] = values[known[:, k], k] + to_top[k]
-    return _view(trials, roots, y, last)
+    return y
 
 
 def at_one_budget(trials: Trials, needed: int) -> Trials:
@@ -46,6 +56,9 @@ def at_one_budget(trials: Trials, needed: int) -> Trials:
 def levels(trials: Trials) -> tuple[NDArray[np.int64], NDArray[np.int64], Array, NDArray[np.int64]]:
     """The values of each config at each budget.
 
+    Where trials are stopped at rungs (``trials.steps``), these are budgets, too: a stopped trial has its value at the
+    last rung that it came to, and of those that went on further what they reported there is their value at it.
+
     Returns:
         ``(m,)`` the first rows of the configs; ``(k,)`` the budgets at which a value is known, rising; ``(m, k)`` the
         values, NaN where there is none; ``(m,)`` the row of each config's latest value, or its latest row.
@@ -54,9 +67,18 @@ def levels(trials: Trials) -> tuple[NDArray[np.int64], NDArray[np.int64], Array,
     roots = np.flatnonzero(root == np.arange(trials.n))
     config = np.searchsorted(roots, root)  # which config each row is of
     rows = np.flatnonzero(trials.done)
-    budgets = np.unique(trials.budget[rows])
+    reached = trials.budget[rows]
+    stopped = trials.mask(State.STOPPED)[rows]
+    marks = {step: trials.reported_at(step) for step in sorted(trials.steps)} if stopped.any() else {}
+    for step, (reporters, _) in marks.items():
+        reached[stopped & np.isin(rows, reporters)] = step
+    budgets = np.unique(reached)
     values = np.full((len(roots), len(budgets)), np.nan)
-    values[config[rows], np.searchsorted(budgets, trials.budget[rows])] = trials.y[rows]
+    for step, (reporters, told) in marks.items():
+        if step in budgets:
+            went_on = np.isin(reporters, rows)
+            values[config[reporters[went_on]], np.searchsorted(budgets, step)] = told[went_on]
+    values[config[rows], np.searchsorted(budgets, reached)] = trials.y[rows]
     last = np.zeros(len(roots), np.int64)
     last[config] = np.arange(trials.n)  # of several the last one stays
     last[config[rows]] = rows
