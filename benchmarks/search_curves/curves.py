@@ -152,7 +152,12 @@ def from_file(file: Path) -> Curves:
     place = {key(x): i for i, x in enumerate(space.encode(list(pool)))}
 
     def row(config: Config) -> int:
-        return place[key(space.encode([config])[0])]
+        found = place.get(key(space.encode([config])[0]))
+        if found is None:
+            raise ValueError(
+                f"{file} has no curve of {config}: `bohb` proposes configs of its own, which have none here"
+            )
+        return found
 
     return Curves(
         file.stem, space, high, lambda config, seed: values[row(config)], lambda config: float(seconds[row(config)]),
