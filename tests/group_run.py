@@ -102,7 +102,8 @@ def main(folder, settings, *cases):
             if message["kind"] == "report" and message["points"][-1]["value"] != 3.0:  # not a sum
                 transport.send(worker, {"kind": "cancel", "id": message["id"], "why": "stop", "grace": 60})
             if message["kind"] == "finished":
-                told.append({"worker": worker, "id": message["id"], **message["outcome"]})
+                empty = {"value": None, "reason": None, "error": None}
+                told.append({"worker": worker, "id": message["id"]} | empty | message["outcome"])
             if message["kind"] in ("ready", "finished") and waiting[worker]:
                 number, case = waiting[worker].pop(0)
                 transport.send(worker, messages.run(Trial(id=number, config={"do": case}, seed=5)))

@@ -86,7 +86,7 @@ def state_of(message: Message) -> State:
 
 
 def _cause(message: Message) -> int:
-    reason = message["outcome"]["reason"]
+    reason = message["outcome"].get("reason")
     return CAUSES.index(reason) if reason in CAUSES else len(CAUSES)
 
 

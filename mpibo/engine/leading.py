@@ -227,7 +227,7 @@ class Group:
         outcome = dict(told[chosen]["outcome"])
         if chosen:
             where = f"rank {chosen} of the {self._size} of worker {self._number}"
-            outcome["error"] = f"{where}: {outcome['error']}"[:ERROR_BYTES]
+            outcome["error"] = f"{where}: {outcome.get('error')}"[:ERROR_BYTES]
         self._own_stands = chosen == 0
         self._send({"kind": "finished", "id": number, "outcome": outcome})
         isolation = self._setup["isolation"]
