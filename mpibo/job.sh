@@ -62,7 +62,7 @@ search() { # [OBJECTIVE] [flags of `mpibo run`] [-- COMMAND]
     [ "${MPIBO_LAUNCH:-srun}" = srun ] || launch+=(-n "${SLURM_NTASKS:-$SLURM_NNODES}")
 
     # The notice comes to this script (#SBATCH --signal=B:USR1@SECONDS), and goes on to each rank. SIGTERM they get too.
-    trap 'kill -USR1 $pid' USR1
+    trap 'kill -USR1 $pid 2>/dev/null || true' USR1 # it may come twice, and late: each spot node's watcher sends it
     trap : TERM
     while :; do
         "${launch[@]}" "$python" -m mpibo.run --out "$folder" "$@" & # of two --out the last one counts
@@ -81,8 +81,8 @@ search() { # [OBJECTIVE] [flags of `mpibo run`] [-- COMMAND]
         wait "$pid" || code=$?
         { is_new || [ "$code" != 137 ] || [ $((starts += 1)) -gt 3 ]; } && break
         echo "mpibo: the ranks have not found each other; once more" >&2
-        for step in $(squeue --noheader --steps --jobs "$SLURM_JOB_ID" --format %i); do
-            case $step in *.batch | *.extern) ;; *) scancel --signal=KILL "$step" || true ;; esac
+        squeue --noheader --steps --jobs "$SLURM_JOB_ID" --format '%i %j' | while read -r step name; do
+            case $step:$name in *.batch:* | *.extern:* | *:mpibo-spot) ;; *) scancel --signal=KILL "$step" || true ;; esac
         done
         sleep 3
     done

@@ -40,7 +40,7 @@ watch=$home/scripts/spot_watch.sh
 spot=${MPIBO_SPOT:-}
 if [ -z "$spot" ] && grep -qs '^Amazon EC2' /sys/class/dmi/id/sys_vendor && bash "$watch" --check; then spot=1; fi
 if [ "$spot" = 1 ]; then
-    srun --overlap --mpi=none --no-kill --kill-on-bad-exit=0 --nodes="$SLURM_NNODES" --ntasks="$SLURM_NNODES" \
+    srun --job-name=mpibo-spot --overlap --mpi=none --no-kill --kill-on-bad-exit=0 --nodes="$SLURM_NNODES" --ntasks="$SLURM_NNODES" \
         --ntasks-per-node=1 --cpus-per-task=1 bash "$watch" scancel --batch --signal=USR1 "$SLURM_JOB_ID" &
 fi
 

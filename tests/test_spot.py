@@ -21,9 +21,10 @@ class Service(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Answer)
-        self.notice = False
+    notice = False
+
+    def __init__(self, host="127.0.0.1", port=0):
+        super().__init__((host, port), Answer)
         self.life_cycle = "spot"
         self.tokens = 0
         self.asked = 0

@@ -197,6 +197,7 @@ class Cluster:
         while (job := self.job(number))["JobState"] in ("PENDING", "RUNNING", "COMPLETING", "REQUEUED", "CONFIGURING"):
             assert time.monotonic() < deadline, f"{job}\n{self.output(number)}"
             if job["JobState"] == "PENDING" and job["Reason"] == "BeginTime":
+                time.sleep(3)  # the nodes refuse a job in the second in which they have revoked it
                 self.run("scontrol", "update", f"JobId={number}", "StartTime=now", check=False)
             time.sleep(0.5)
         return job

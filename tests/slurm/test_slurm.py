@@ -8,12 +8,13 @@ import os
 import re
 import shlex
 import signal
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from cluster import status, wait_for
+from cluster import NETWORK, status, wait_for
 
 import mpibo
 from mpibo.trial import State
@@ -233,6 +234,49 @@ exec {sys.executable} "$@"
     assert cluster.finish(number)["JobState"] == "COMPLETED", cluster.output(number)
     assert "once more" in cluster.output(number)
     check(work / "hung", 3)
+
+
+def test_a_node_that_is_taken_away_ends_the_job_as_its_time_limit_does(cluster, work):
+    """A spot notice on one node: the nodes' watchers ask a metadata service. The job is requeued, and goes on."""
+    told = work / "spot-notice"
+    service = f"""
+import os, sys
+sys.path.insert(0, {str(ROOT / "tests")!r})
+from test_spot import Service
+class Told(Service):
+    notice = property(lambda self: os.path.exists({str(told)!r}))
+server = Told("{NETWORK}.254", 8080)
+open("service-is-up", "w")
+server.serve_forever()
+"""
+    command = cluster.control.enter([sys.executable, "-c", service], work, {})
+    spot = {"MPIBO_SPOT": "1", "MPIBO_SPOT_SECONDS": "1"}
+    spot["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = f"http://{NETWORK}.254:8080"
+    search = [ROOT / "slurm/run.sh", "tune.py:train", "--schedule", "asha", "--budget", "1:9", "--max-trials", "60"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
+        try:
+            wait_for((work / "service-is-up").exists, "the metadata service")
+            number = cluster.submit(*SHAPE, *search, "--out", "spot", **HERE, **spot)
+            journal = work / "spot/journal.jsonl"
+            wait_for(lambda: journal.exists() and journal.read_text().count('"report"') > 3, "reports", 150)
+            told.touch()
+            wait_for(lambda: int(cluster.job(number)["Restarts"]) >= 1, "a requeue", 60)
+            assert status(work / "spot")["exit_code"] == 75 and "is taken away" in cluster.output(number)
+            told.unlink()
+            job = cluster.finish(number)
+        finally:
+            server.kill()
+    assert job["JobState"] == "COMPLETED", cluster.output(number)
+    assert check_resumed(work / "spot", 60) >= 1
+
+
+def test_how_busy_the_workers_stay_in_an_allocation(cluster, work):
+    """slurm/scaling.sh: real runs by srun of all sizes that fit, beside a simulated point, in one file."""
+    flags = ["--workers", "8", "--methods", "random", "--seconds", "0.3", "--json", "points.json"]
+    number = cluster.submit(*SHAPE, ROOT / "slurm/scaling.sh", *flags, **HERE)
+    assert cluster.finish(number)["JobState"] == "COMPLETED", cluster.output(number)
+    points = json.loads((work / "points.json").read_text())["points"]
+    assert len([point for point in points if point["kind"] == "real"]) == 2, points
 
 
 # --- deaths ---------------------------------------------------------------------------------------------------------
