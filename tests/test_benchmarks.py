@@ -10,6 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
 import campaign
+import checkpoints
 import faults
 import mnist_search
 import rivals
@@ -258,3 +259,21 @@ def test_the_curves_of_a_run_are_those_of_its_journal(tmp_path, capsys):
         [4.0, 6.0],
     )
     assert "trials 5\n" in capsys.readouterr().out
+
+
+@pytest.mark.torch
+def test_what_checkpoints_cost_is_measured_on_the_real_objective(tmp_path, monkeypatch, capsys):
+    """Each epoch is saved, the training ends as without, and the part is that of the row that is printed."""
+    torch = pytest.importorskip("torch")
+    from mpibo.objectives import datasets, training
+
+    def noise(name, train_size):
+        made = torch.Generator().manual_seed(0)
+        images = torch.randint(0, 256, (train_size, 1, 28, 28), generator=made, dtype=torch.uint8)
+        return training.Images(*(images, torch.arange(train_size) % 10) * 3)
+
+    monkeypatch.setattr(datasets, "data", noise)
+    monkeypatch.setenv("MPIBO_DEVICE", "cpu")
+    part = checkpoints.measure(str(tmp_path), filters=4, epochs=2, train_size=130)
+    assert sorted(path.name for path in tmp_path.rglob("*.ckpt")) == ["1.ckpt", "2.ckpt"]
+    assert part > 0.0 and f"{part:.2%}" in capsys.readouterr().out
