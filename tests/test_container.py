@@ -106,15 +106,16 @@ def test_the_image_is_built_for_a_user_without_rights(image):
 @container
 @patient
 def test_run_without_words_is_the_main_job(image, tmp_path):
-    """Digits, by one manager and seven workers; the run folder is the user's own, in the mounted folder."""
-    done = run(image, tmp_path, "--max-trials", "8")
+    """Digits, 64 trials by one manager and seven workers; the run folder is the user's own, in the mounted folder."""
+    done = run(image, tmp_path)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name.startswith("digits")
     assert json.loads((folder / "status.json").read_text())["exit_code"] == 0
     assert folder.stat().st_uid == USER
-    opening = json.loads((folder / "journal.jsonl").read_text().splitlines()[0])
-    assert opening["settings"]["workers"] == 7
+    events = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+    assert events[0]["settings"]["workers"] == 7
+    assert [event.get("state") for event in events if event["kind"] == "end"] == ["DONE"] * 64
 
 
 @container

@@ -12,7 +12,7 @@ FAKE_AWS = "test_aws.py::test_commands_of_the_page_with_stand_ins"
 LAPTOP = "test_laptop.py::test_the_commands_of_the_page_in_their_order"
 FRESH = "test_laptop.py::test_the_first_command_makes_the_environment_once_and_runs_the_main_job"
 SLURM = "slurm/test_slurm.py::test_a_command_of_the_page"
-FETCH = "test_objectives.py::test_where_no_source_has_the_data_one_line_says_so"
+FETCH = "test_objectives.py::test_the_script_fetches_the_data_once"
 S3 = "test_s3.py::test_a_schedule_under_mpirun_goes_on_from_s3_alone"
 
 # Page, its commands as they stand there, and the test that runs each, with less to do where it is a search.

@@ -12,6 +12,9 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +292,53 @@ def test_a_data_set_is_fetched_once(get_mnist, good, tmp_path, monkeypatch, caps
     assert get_mnist.main("MNIST", lambda: [(place, lambda: get_mnist.from_mirror(place))], sums) == 0
     assert get_mnist.is_complete(tmp_path / "MNIST" / "raw", sums)
     assert get_mnist.main("MNIST", list, sums) == 0 and "already in" in capsys.readouterr().out
+
+
+@pytest.fixture
+def loopback(tmp_path):
+    """A folder, and the address at which a server of this machine has its files."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    handler = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *told: None})
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=folder)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield folder, f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(("script", "name"), [("get_mnist", "MNIST"), ("get_fashion", "FashionMNIST")])
+def test_the_script_fetches_the_data_once(get_mnist, tmp_path, loopback, script, name):
+    """As it is called, twice: a copy that knows of smaller files, their sums, and where this machine serves them."""
+    folder, url = loopback
+    rng, files = np.random.default_rng(0), {}
+    for each in get_mnist.MD5:
+        shape = (6, 28, 28) if "images" in each else (6,)
+        files[each] = get_mnist.as_idx(rng.integers(0, 10, shape, dtype=np.uint8))
+    mirror(folder, files)
+    (tmp_path / "scripts").mkdir()
+    sums, places = importlib.import_module(script).MD5, [importlib.import_module("get_fashion").MIRROR]
+    places += get_mnist.MIRRORS
+    for file in ("get_mnist.py", "get_fashion.py"):
+        text = (ROOT / "scripts" / file).read_text()
+        for each, data in files.items():
+            text = text.replace(sums[each], get_mnist.md5(data))
+        for place in places:  # of two mirrors the first has nothing
+            text = text.replace(place, url + "none/" if place == get_mnist.MIRRORS[0] else url)
+        (tmp_path / "scripts" / file).write_text(text)
+    (tmp_path / "torchvision.py").write_text("raise ImportError\n")
+    environ = {key: told for key, told in os.environ.items() if key != "MPIBO_DATA"}
+    environ |= {"no_proxy": "*", "PYTHONPATH": str(tmp_path)}
+    said = []
+    for _ in range(2):
+        command = [sys.executable, f"scripts/{script}.py"]
+        done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0 and done.stderr == "", done.stderr
+        said.append(done.stdout.splitlines())
+    assert said[0][-1] == f"{name} is in data/{name}/raw, from {url}"
+    assert said[1] == [f"{name} is already in data/{name}/raw"]
+    assert {path.name: path.read_bytes() for path in (tmp_path / "data" / name / "raw").iterdir()} == files
 
 
 @pytest.mark.parametrize(("script", "name"), [("get_mnist", "MNIST"), ("get_fashion", "FashionMNIST")])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -20,6 +21,7 @@ from mpibo.store.journal import NAME, dumps, line_of, read
 from mpibo.strategies.design import Random
 from mpibo.trial import Proposal
 from mpibo.verdict import replay_file, show
+from mpibo.warm import prior
 
 GOALS = ["min error", "min cost"]
 
@@ -35,12 +37,12 @@ def fallible(config):
     return value(config)
 
 
-def stormy(folder, method, seed=3, **more):
+def stormy(folder, method, seed=3, trials=40, **more):
     """Two starts of a run, the first of them interrupted, with failures, deaths and late messages."""
     looks = iter(range(10**9))
     told = {"objective": fallible, "seed": seed, "lease": 20.0, "attempts": 6, "wrap": flaky} | more
-    simulate(folder, method, max_trials=60, interrupted=lambda: "SIGINT" if next(looks) > 45 else None, **told)
-    simulate(folder, method, max_trials=40, **told)
+    simulate(folder, method, max_trials=60, interrupted=lambda: "SIGINT" if next(looks) > trials + 5 else None, **told)
+    simulate(folder, method, max_trials=trials, **told)
     return read(folder).events
 
 
@@ -64,15 +66,43 @@ def journal(tmp_path_factory):
 # --- what replays -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["random", "ts", "auto", "tpe", "evolution"])
-def test_a_stormy_run_replays(tmp_path, method):
+DESIGNS = ["random", "grid", "lhs", "sobol"]
+MODELS = ["ts", "ts-sync", "ts-hallucinated", "auto", "tpe", "adaptive", "evolution"]
+SLOW = {"ts:model=gp": 30, "gp-ei": 20, "ambs:model=gp,pending=penalise-soft": 30}  # and how many trials are enough
+
+
+@pytest.mark.parametrize(("method", "trials"), [*((name, 40) for name in DESIGNS + MODELS), *SLOW.items()])
+def test_a_stormy_run_replays(tmp_path, method, trials):
     """Late results, deaths, failures, retries, an interrupted start and another max_trials."""
-    events = stormy(tmp_path, method, cost=lambda event: 0.2)
+    events = stormy(tmp_path, method, trials=trials, cost=lambda event: 0.2)
+    kinds = {event["kind"] for event in events} | {event.get("state") for event in events}
+    assert {"lost", "FAILED"} <= kinds and any("retry_of" in event for event in events)
+    origins = {event["origin"] for event in events if event["kind"] == "start"}
+    assert "model" in origins or method in DESIGNS
     again = Replay()
     assert [difference for event in events for difference in again.take(event)] == []
     started = sum(event["kind"] == "start" and "ask" in event for event in events)
     assert (again.starts, again.proposals) == (2, started)
     assert again.asks == sum(event["kind"] == "ask" for event in events)
+
+
+def test_a_run_that_began_with_another_ones_results_replays_without_it(tmp_path):
+    """They are lines of its own, and in what the first proposals know: one that is changed is found."""
+    other, ours = tmp_path / "other", tmp_path / "ours"
+    other.mkdir()
+    ours.mkdir()
+    simulate(other, max_trials=24, seed=1)
+    known = prior(other, Space(simulation.SPACE)).results
+    events = stormy(ours, "tpe", prior=known)
+    shutil.rmtree(other)
+    adds = [i for i, event in enumerate(events) if event["kind"] == "add"]
+    assert adds == list(range(1, 25)) and {"lost", "end"} <= {event["kind"] for event in events}
+    assert next(event for event in events if event["kind"] == "start")["origin"] == "model"
+    assert replay(events) == []
+    best = min(adds, key=lambda i: events[i]["value"])
+    events[best]["value"] = 9.0
+    differences = replay_file(written(ours, events)).differences
+    assert differences and "to be {" in differences[0].expected
 
 
 def test_a_replaced_proposer_begins_with_cold_caches(tmp_path, monkeypatch):

@@ -8,7 +8,9 @@ import inspect
 import json
 import math
 import os
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -210,6 +212,44 @@ def test_parts_of_a_data_set_do_not_overlap(kind, monkeypatch):
     assert torch.equal(small.valid, whole.valid) and torch.equal(small.train, whole.train[:100])
     every = datasets.load(datasets.KINDS[kind], os.environ["MPIBO_DATA"], train=True)[0]
     assert whole.train.long().sum() + whole.valid.long().sum() == every.long().sum()
+
+
+def test_cifar_is_read_as_torchvision_gives_it(tmp_path, monkeypatch):
+    """Arrays ``(n, 32, 32, 3)`` and lists of labels become channels first; what is held back is not trained with."""
+    monkeypatch.undo()
+    rng = np.random.default_rng(0)
+    made = {train: rng.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8) for train, n in [(True, 60), (False, 20)]}
+    asked = []
+
+    class CIFAR10:
+        def __init__(self, root: str, train: bool, download: bool) -> None:
+            asked.append((root, train, download))
+            self.data, self.targets = made[train], [i % 10 for i in range(len(made[train]))]
+
+    fake = ModuleType("torchvision.datasets")
+    fake.CIFAR10 = CIFAR10
+    package = ModuleType("torchvision")
+    package.datasets = fake
+    monkeypatch.setitem(sys.modules, "torchvision", package)
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", fake)
+    monkeypatch.setattr(datasets, "VALID", 20)
+    monkeypatch.setenv("MPIBO_DATA", str(tmp_path))
+    images = datasets.data("cifar10", 30)
+    assert asked == [(str(tmp_path), True, False), (str(tmp_path), False, False)]
+    assert (images.side, images.channels, images.train.dtype) == (32, 3, torch.uint8)
+    known = {made[True][i].tobytes(): i for i in range(60)}
+    rows = {}
+    for part, labels, count in [(images.train, images.train_labels, 30), (images.valid, images.valid_labels, 20)]:
+        assert part.shape == (count, 3, 32, 32)
+        rows[count] = [known[image.transpose(1, 2, 0).tobytes()] for image in part.numpy()]
+        assert [row % 10 for row in rows[count]] == labels.tolist()
+    assert len(set(rows[30]) | set(rows[20])) == 50
+    assert (images.test.numpy() == made[False].transpose(0, 3, 1, 2)).all()
+    assert images.test_labels.tolist() == [i % 10 for i in range(20)]
+    result = load("cifar10cnn")(**config("cifar10cnn"), train_size=40, trial=Trial(budget=1))
+    assert 0 <= result["value"] <= 1 and 0 <= result["test_error"] <= 1
+    with pytest.raises(ValueError, match=r"\[1, 40\], got 41"):
+        datasets.data("cifar10", 41)
 
 
 @pytest.mark.usefixtures("real")
