@@ -9,6 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
+import architectures
 import campaign
 import faults
 import mnist_search
@@ -258,3 +259,14 @@ def test_the_curves_of_a_run_are_those_of_its_journal(tmp_path, capsys):
         [4.0, 6.0],
     )
     assert "trials 5\n" in capsys.readouterr().out
+
+
+def test_a_row_of_architectures_is_of_the_best_at_the_largest_budget():
+    """A smaller error after fewer epochs is not the one that a run returns."""
+    ends = [training_runs.End(1.0, 0.01, 0.02, 1, 1, 0, 5), training_runs.End(2.0, 0.05, 0.06, 3, 2, 1, 9),
+            training_runs.End(3.0, 0.03, 0.04, 3, 2, 2, 1234)]  # fmt: skip
+    told = training_runs.Told(ends, configs=3, wall=9.4, busy=0.97, starts=1)
+    row = architectures.row("asha", told, "12 s")
+    assert row == ("asha", "3", "5", "3.00%", "4.00%", "1,234", "4.00%", "9 s", "12 s", "97.0%")
+    assert len(row) == len(architectures.HEADER)
+    assert architectures.flags("asha", 3)[-1] == "1:3" and architectures.flags("auto", 3)[-1] == "3"
