@@ -9,6 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
+import architectures
 import campaign
 import checkpoints
 import faults
@@ -277,3 +278,14 @@ def test_what_checkpoints_cost_is_measured_on_the_real_objective(tmp_path, monke
     part = checkpoints.measure(str(tmp_path), filters=4, epochs=2, train_size=130)
     assert sorted(path.name for path in tmp_path.rglob("*.ckpt")) == ["1.ckpt", "2.ckpt"]
     assert part > 0.0 and f"{part:.2%}" in capsys.readouterr().out
+
+
+def test_a_row_of_architectures_is_of_the_best_at_the_largest_budget():
+    """A smaller error after fewer epochs is not the one that a run returns."""
+    ends = [training_runs.End(1.0, 0.01, 0.02, 1, 1, 0, 5), training_runs.End(2.0, 0.05, 0.06, 3, 2, 1, 9),
+            training_runs.End(3.0, 0.03, 0.04, 3, 2, 2, 1234)]  # fmt: skip
+    told = training_runs.Told(ends, configs=3, wall=9.4, busy=0.97, starts=1)
+    row = architectures.row("asha", told, "12 s")
+    assert row == ("asha", "3", "5", "3.00%", "4.00%", "1,234", "4.00%", "9 s", "12 s", "97.0%")
+    assert len(row) == len(architectures.HEADER)
+    assert architectures.flags("asha", 3)[-1] == "1:3" and architectures.flags("auto", 3)[-1] == "3"

@@ -173,6 +173,13 @@ def test_a_pool_is_searched_through_and_no_config_twice(tmp_path):
     assert drive(curves, "random", "asha", 0, 7, 100.0).configs == 20
 
 
+def test_the_curves_of_mnist_are_64_whole_trainings():
+    """Recorded from a run's journal: nine epochs each, and a target between the best and the typical."""
+    curves = from_file(Path(lecture_heatmaps.__file__).parent / "search_curves" / "mnist.jsonl")
+    assert (len(curves.pool), curves.high, curves.name) == (64, 9, "mnist")
+    assert curves.optimum < curves.target < np.median(curves.every) and curves.typical > 1.0
+
+
 def test_the_lectures_halving_keeps_its_best_to_the_last():
     """16 points at 1 epoch, 4 at 4, 1 at 16: numbered as they were discarded."""
     errors = np.random.default_rng(0).random((24, 24, 1)) * np.ones(16)  # the order is the same at each epoch

@@ -3,8 +3,8 @@
 ``hartmann``       six floats, a function of this package: low budgets mislead somewhat
 ``hartmann-hard``  the same with more bias and more noise: the first step says nothing
 ``digits``         a table: every config of a grid of multi-layer perceptrons, really trained (``make_digits.py``)
-``FILE``           curves of random configs of ``mnist``, recorded by ``mnist_search.py --curves``: a search chooses
-                   among these configs alone, the nearest one to what it proposes (``pool.py``)
+``FILE``           curves of random configs of ``mnist``, by ``mnist_search.py --curves`` (``mnist.jsonl`` has 64): a
+                   search chooses among these configs alone, the nearest one to what it proposes (``pool.py``)
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 NETWORK = "10.77.0"
@@ -85,7 +86,11 @@ class Node:
         wait_for(lambda: b"sleep" in b"".join(self._commands()), f"{name} to come up")
 
     def _commands(self) -> list[bytes]:
-        return [Path(f"/proc/{each}/cmdline").read_bytes() for each in _children(self.pid)]
+        found = []
+        for each in _children(self.pid):
+            with suppress(OSError):  # it has just ended
+                found.append(Path(f"/proc/{each}/cmdline").read_bytes())
+        return found
 
     def enter(self, command: list[str], folder: Path, variables: dict[str, str]) -> list[str]:
         """The command that runs a command here."""
