@@ -78,6 +78,17 @@ def test_model_waits_for_the_initial_design(method):
     assert {p.origin for p in run.ask(2)} == {"model"}
 
 
+def test_a_space_of_many_parameters_does_not_wait_for_twice_as_many_results():
+    """40 are enough: a search of 64 configs is no design alone."""
+    run = Run(testing.maker_of("ambs"), Space({f"x{i}": (0.0, 1.0) for i in range(30)}))
+    run.ask(40)
+    for count, trial in enumerate(run.start()):
+        assert {p.origin for p in run.ask(1)} == {"design"}, count
+        run.waiting.clear()
+        run.end(trial, run.value(trial))
+    assert {p.origin for p in run.ask(2)} == {"model"}
+
+
 def test_kept_model_is_used_when_no_fit_is_wanted():
     """Without a wish for a fit the forest stays as it is, but the answers are new ones."""
     run = Run(testing.maker_of("ambs"), mixed_space())

@@ -25,7 +25,7 @@ class Adaptive:
     active is always drawn anew. Pending points need no attention: draws differ.
 
     Args:
-        n_initial: Results of the coarse phase; None: max(10, 2 p) for p parameters.
+        n_initial: Results of the coarse phase; None: max(10, 2 p) for p parameters, at most 40.
         best: Results around which boxes lie, each as likely.
         width: Reach of the first boxes, in parts of the scale.
         narrow: How fast the boxes narrow; 0 is not at all.

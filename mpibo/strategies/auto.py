@@ -34,7 +34,7 @@ class Auto:
     better by half a nat: where the two predict alike, the process finds lower values (docs/decisions/0004).
 
     Args:
-        n_initial: Results that the first model waits for; None: max(10, 2 p) for p parameters.
+        n_initial: Results that the first model waits for; None: max(10, 2 p) for p parameters, at most 40.
         initial: The design until then: random, lhs or sobol.
 
     Attributes:

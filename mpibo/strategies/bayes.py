@@ -35,7 +35,7 @@ class Bayesian:
             proposal). None: 1.96, for a Gaussian process 3.
         pending: none; lie-best, lie-mean or lie-worst (also cl_min, cl_mean, cl_max, as the literature on minimising
             has them); believer; with a Gaussian process also penalise-soft and penalise-hard.
-        n_initial: Results that the first model waits for; None: max(10, 2 p) for p parameters.
+        n_initial: Results that the first model waits for; None: max(10, 2 p) for p parameters, at most 40.
         initial: The design until then: random, lhs or sobol.
         candidates: Points over which the acquisition is maximised; more for large batches.
         kernel: Of the Gaussian process: matern52 or rbf.

@@ -20,6 +20,7 @@ Array = NDArray[np.float64]
 MODELS = ("rf", "et", "gp")
 INITIAL = ("random", "lhs", "sobol")
 HUGE = 1e100  # values beyond it count as this: variances must not overflow
+DESIGN = 40  # results at most that the first model waits for by itself
 FEW = 4  # configs that are evaluated again when there are no others
 PER_PICK = 4  # candidates for each proposal of a large batch
 
@@ -28,7 +29,7 @@ class Opening:
     """The design with which a search begins.
 
     Args:
-        n_initial: Results that the first model waits for; None: max(10, 2 p), p parameters.
+        n_initial: Results that the first model waits for; None: max(10, 2 p), p parameters, and at most 40.
         initial: random, lhs or sobol.
     """
 
@@ -42,7 +43,7 @@ class Opening:
 
     def needed(self, trials: Trials) -> int:
         """Results that the first model waits for."""
-        return max(10, 2 * axes(trials.space)) if self.n_initial is None else self.n_initial
+        return min(max(10, 2 * axes(trials.space)), DESIGN) if self.n_initial is None else self.n_initial
 
     def over(self, trials: Trials, kept: bool) -> bool:
         """Whether enough results are in (none count before one has a value), and a fit is wanted or a model kept."""

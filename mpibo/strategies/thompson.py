@@ -29,7 +29,7 @@ class Thompson:
 
     Args:
         model: "et" (extra trees), "rf" (random forest) or "gp" (Gaussian process).
-        n_initial: Results that the first model waits for; None: max(10, 2 p) for p parameters.
+        n_initial: Results that the first model waits for; None: max(10, 2 p) for p parameters, at most 40.
         initial: The design until then: random, lhs or sobol.
         candidates: Points among which the best is sought; more for large batches.
         kernel: Of the Gaussian process: matern52 or rbf.
