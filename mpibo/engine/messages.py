@@ -46,10 +46,10 @@ def pack(message: Mapping[str, Any]) -> bytes:
     """
     try:
         data = _encode(message)
-        if b"null" in data:  # what it makes of NaN
-            data = _strict(message).encode()
     except UnicodeEncodeError:  # half of a surrogate pair
         data = _strict(message).encode()
+    else:
+        data = _strict(message).encode() if b"null" in data else data  # null is what it makes of NaN
     if len(data) > MESSAGE_BYTES:
         raise ValueError(f"a message of {len(data)} bytes is larger than {MESSAGE_BYTES}: {data[:80]!r}")
     return data
