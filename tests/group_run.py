@@ -11,11 +11,11 @@ from pathlib import Path
 
 from mpibo.engine import messages
 from mpibo.engine.environment import is_worker
-from mpibo.engine.hosted import Hosted
+from mpibo.engine.hosted import beside
 from mpibo.engine.mpi import join
 from mpibo.engine.ranks import MPITransport
-from mpibo.engine.resources import seated
 from mpibo.engine.serving import serve
+from mpibo.engine.signals import Signals
 from mpibo.trial import Trial
 
 OBJECTIVE = """
@@ -83,10 +83,7 @@ def main(folder, settings, *cases):
     world = join()
     told, ready, resources, waiting = [], [], {}, {}
     deadline = time.monotonic() + 100
-    transport = MPITransport(world, setup)
-    if world.hosts(setup):
-        transport = Hosted(transport, world.size, seated(setup, world.seat, world.share(setup, world.size)))
-    with transport:
+    with beside(MPITransport(world, setup), world, setup, Signals()) as transport:
         while len(told) < len(cases) * len(transport.workers):
             assert time.monotonic() < deadline, (told, ready, waiting)
             worker, message = transport.receive(transport.now() + 1) or (0, {"kind": "nothing"})

@@ -339,6 +339,28 @@ def test_no_gpu_idles_when_rank_0_has_taken_its_place(tmp_path):
 
 
 @pytest.mark.mpi
+@pytest.mark.torch
+def test_rank_0_takes_its_place_in_a_group(tmp_path):
+    """Four GPUs, four ranks, two to a worker: the second worker's other rank is rank 0; after a crash they go on."""
+    settings = {"ranks_per_worker": 2, "gpus_per_worker": 2, "isolation": "process"}
+    answer, told, log = evaluate(tmp_path, 4, settings, "sum", "member crashes", "sum", CUDA_VISIBLE_DEVICES="4,5,6,7")
+    assert answer["ready"] == [1, 2] == sorted(told) and "parked" not in log
+    for outcomes in told.values():
+        assert [each["value"] for each in outcomes] == [3.0, None, 3.0]
+        assert [each["reason"] for each in outcomes] == [None, "crash", None]
+    assert not list(tmp_path.glob(".group*"))
+
+
+@pytest.mark.mpi
+def test_parts_of_gpus_are_all_given(tmp_path):
+    """Two GPUs in halves and four ranks: rank 0 hosts the fourth worker."""
+    settings = {"isolation": "process", "gpus_per_worker": 0.5}
+    answer, told, _ = evaluate(tmp_path, 4, settings, "where", CUDA_VISIBLE_DEVICES="2,5")
+    assert answer["ready"] == [1, 2, 3, 4]
+    assert [told[worker][0]["metrics"]["gpus"] for worker in (1, 2, 3, 4)] == ["2", "2", "5", "5"]
+
+
+@pytest.mark.mpi
 def test_a_worker_without_a_gpu_is_parked(tmp_path):
     """Where each is to have one; it says so, and is given nothing."""
     settings = {"isolation": "process", "gpus_per_worker": 1}

@@ -8,10 +8,10 @@ import pytest
 
 from mpibo.engine import messages
 from mpibo.engine.hosted import Hosted
+from mpibo.engine.worker import Worker
 from mpibo.trial import State, Trial
 
 CHILD = 99  # the descriptor of a child that is none
-SETUP = {"isolation": "process", "folder": None}
 
 
 class Others:
@@ -53,8 +53,8 @@ class Others:
 class Puppet:
     """In place of a ``Worker``: says ``beat`` at each full second."""
 
-    def __init__(self, number, setup, send):
-        self.number, self.send, self.told = number, send, []
+    def __init__(self, send):
+        self.send, self.told = send, []
         self.done, self.descriptors, self.steps, self.clock = False, [CHILD], 0, None
         self.due = 1.0
 
@@ -81,9 +81,9 @@ class Puppet:
 def hosted(*arriving):
     """The transport, its ranks and its own worker, number 3."""
     others = Others(*arriving)
-    transport = Hosted(others, 3, SETUP, Puppet)
-    transport._worker.clock = others
-    return transport, others, transport._worker
+    transport = Hosted(others, 3, Puppet)
+    transport._part.clock = others
+    return transport, others, transport._part
 
 
 def test_messages_of_all_workers_come_in_time():
@@ -150,7 +150,7 @@ def test_a_real_worker_evaluates_beside_the_others(tmp_path, isolation):
             time.sleep(0.01)
 
     deadline = time.monotonic() + 60
-    with Hosted(Quiet(), 3, setup) as transport:
+    with Hosted(Quiet(), 3, lambda send: Worker(3, setup, send)) as transport:
         while True:
             assert time.monotonic() < deadline
             _, message = transport.receive(transport.now() + 1) or (3, {"kind": "nothing"})

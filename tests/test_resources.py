@@ -155,10 +155,26 @@ def test_parts_of_a_gpu_are_known_by_their_uuids(tmp_path):
 def test_rank_0_hosts_a_worker_where_a_gpu_would_idle():
     """With as many tasks as GPUs; with one task more each worker has one."""
     eight = node(7, 8, manager=True)
-    assert hosted(eight) and hosted(eight, 1) and not hosted(eight, 0.5) and not hosted(eight, 2)
+    assert hosted(eight) and hosted(eight, 1) and hosted(eight, 0.5) and not hosted(eight, 2) and not hosted(eight, 0)
     assert not hosted(node(8, 8, manager=True)) and not hosted(node(8, 8)) and not hosted(node(7, 0, manager=True))
     shares = assign([*eight, Seat(64, eight[0].cores, eight[0].gpus)], environ=UNSET)
     assert [shares[number].gpus for number in (1, 7, 64)] == [("0",), ("6",), ("7",)]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "gpus_per_worker", "ranks_per_worker"),
+    [(64, 0.125, 1), (16, 0.5, 1), (4, 2, 1), (8, 2, 2), (16, 1, 2), (4, 4, 2)],
+)
+def test_no_share_of_a_gpu_is_left_where_there_are_as_many_tasks(tasks, gpus_per_worker, ranks_per_worker):
+    """Eight GPUs; with one task more rank 0 takes no part."""
+    seats = node(tasks - 1, 8, manager=True)
+    assert hosted(seats, gpus_per_worker, ranks_per_worker)
+    assert not hosted(node(tasks, 8, manager=True), gpus_per_worker, ranks_per_worker)
+    extra = Seat(tasks, seats[0].cores, seats[0].gpus)
+    shares = assign([*seats, extra], None, gpus_per_worker, ranks_per_worker, environ=UNSET)
+    assert len(shares) == tasks and not any(share.parked for share in shares.values())
+    given = given_to(shares)
+    assert len(given) == 8 and len(set(given.values())) == 1
 
 
 def test_rank_0_hosts_a_worker_on_a_gpu_of_its_own():

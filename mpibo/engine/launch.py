@@ -26,14 +26,14 @@ from mpibo.engine.deadline import seconds_left, until
 from mpibo.engine.ends import CODES, LEASE, REQUEUE, TAKEN, Ended, Limits
 from mpibo.engine.environment import child_environment, fair_threads, scheduler_job
 from mpibo.engine.folder import check_limits, check_same, keep_source, open_folder, settings_toml
-from mpibo.engine.hosted import Hosted
+from mpibo.engine.hosted import beside
 from mpibo.engine.job import Job
 from mpibo.engine.keeper import Keeper
 from mpibo.engine.manager import Manager
 from mpibo.engine.mirrored import Mirrored
 from mpibo.engine.proposer import Proposer
 from mpibo.engine.ranks import MPITransport
-from mpibo.engine.resources import for_rank_zero, local_setups, per_rank, seated
+from mpibo.engine.resources import for_rank_zero, local_setups, per_rank
 from mpibo.engine.signals import Signals
 from mpibo.engine.transport import Local, Transport
 from mpibo.engine.worker import BEAT
@@ -76,21 +76,20 @@ def run(
         asked = _resources_of(settings)
         per_rank(settings.gpus_per_worker, settings.ranks_per_worker)  # bad input is told before there is a folder
         if world:
-            hosts = world.hosts(asked)
-            workers = len(world.workers_of(asked)) + hosts
+            workers = len(world.workers_of(asked)) + (settings.ranks_per_worker == 1 and world.hosts(asked))
         else:
             if settings.ranks_per_worker > 1:
                 raise ValueError(f"ranks_per_worker {settings.ranks_per_worker} needs MPI: start with mpirun or srun")
-            hosts, workers = False, _local_workers(settings, asked)
+            workers = _local_workers(settings, asked)
         if world and settings.workers not in (None, workers):
             log.warning(
                 "workers=%s is not used: the %d ranks of this job are %d workers", settings.workers, world.size, workers
             )
         begun = beginning(job.space, settings)
-        beside = _cores_beside(world)
-        proposer = Proposer(_search_setup(job, begun.settings, workers), beside)
+        others = _cores_beside(world)
+        proposer = Proposer(_search_setup(job, begun.settings, workers), others)
         stack.callback(proposer.close)
-        mirror = Mirrored(settings.sync, beside) if settings.sync else None
+        mirror = Mirrored(settings.sync, others) if settings.sync else None
         if mirror:
             stack.callback(mirror.close)
         first = _first_word(proposer, signals)
@@ -127,7 +126,7 @@ def run(
             log.info("run folder %s", folder)
 
         setup = _worker_setup(job, settings, folder, token, fair_threads(world.sharing if world else workers))
-        transport = _transport(world, setup, workers, hosts)
+        transport = _transport(world, setup, workers, signals)
         stack.enter_context(transport)
         limits = limits_of(settings)
         keeper = Keeper(lock, folder, journal, mirror)
@@ -138,7 +137,7 @@ def run(
         )  # fmt: skip
         keeper.manager = manager
         keeper.write(None)
-        stack.callback(write_last_views := Views(folder, settings.progress, beside))
+        stack.callback(write_last_views := Views(folder, settings.progress, others))
         if also_show:
             stack.callback(also_show(folder))
         ended = Ended("error", 1, "the manager failed")
@@ -186,14 +185,13 @@ def _local_workers(settings: Settings, asked: Mapping[str, Any]) -> int:
     return found
 
 
-def _transport(world: mpi.World | None, setup: Mapping[str, Any], workers: int, hosts: bool) -> Transport:
+def _transport(world: mpi.World | None, setup: Mapping[str, Any], workers: int, signals: Signals) -> Transport:
     if world is None:
         return Local(workers, local_setups(workers, setup))
     ranks = MPITransport(world, setup)
-    if not hosts:
-        return ranks
-    log.info("rank 0 hosts a worker: its node has as many ranks as GPUs")
-    return Hosted(ranks, world.size, seated(setup, world.seat, world.share(setup, world.size)))
+    if world.hosts(setup):
+        log.info("rank 0 evaluates, too: else a GPU of its node would idle")
+    return beside(ranks, world, setup, signals)
 
 
 def _cores_beside(world: mpi.World | None) -> list[int] | None:

@@ -70,34 +70,45 @@ class World:
         self.sharing = sum(seat.cores == self.seat.cores for seat in self.node)
 
     def workers_of(self, setup: Mapping[str, Any]) -> list[int]:
-        """The workers of a run with this setup, without the one that rank 0 hosts (see ``hosts``) and the dead.
+        """The workers of a run with this setup that have a rank of their own, without the dead. Rank 0 asks.
 
         Raises:
             ValueError: The ranks are too few for one.
         """
         ranks = setup.get("ranks_per_worker", 1)
-        if self.size - 1 < ranks:
+        if ranks == 1:
+            return [number for number in range(1, self.size) if number not in self.dead]
+        hosts = self.hosts(setup)
+        if self.size - 1 + hosts < ranks:
             raise ValueError(
                 f"ranks_per_worker {ranks} needs at least {ranks + 1} ranks (rank 0 is the manager), got {self.size}"
             )
-        if ranks == 1 or self._nodes is None:
-            return [number for number in range(1, (self.size - 1) // ranks + 1) if ranks > 1 or number not in self.dead]
-        groups, _ = groups_of(self._nodes[1:], ranks)
+        if self._nodes is None:
+            return list(range(1, (self.size - 1 + hosts) // ranks + 1))
+        groups, _ = self._grouped(ranks, hosts)
         return [number for number, group in enumerate(groups, start=1) if not self.dead.intersection(group)]
 
     def hosts(self, setup: Mapping[str, Any]) -> bool:
-        """Whether rank 0 hosts a worker; its number is ``size``. Known on all ranks of rank 0's node."""
-        alone = setup.get("ranks_per_worker", 1) == 1 and setup["isolation"] != "none" and self.size > 1
-        return alone and hosted(self.node, setup.get("gpus_per_worker"))
+        """Whether rank 0 hosts a process of a worker, as if it had a further rank, ``size``. Known on rank 0's node."""
+        possible = setup["isolation"] != "none" and self.size > 1
+        return possible and hosted(self.node, setup.get("gpus_per_worker"), setup.get("ranks_per_worker", 1))
 
     def share(self, setup: Mapping[str, Any], worker: int | None = None) -> Share:
-        """What this rank, or the worker that rank 0 hosts, gets of its node."""
+        """What this rank, or the one that rank 0 hosts, gets of its node."""
         manager = self.node[0]
         seats = [*self.node, replace(manager, number=self.size)] if self.hosts(setup) else self.node
         shares = assign(
             seats, setup.get("cores_per_worker"), setup.get("gpus_per_worker"), setup.get("ranks_per_worker", 1)
         )
         return shares[self.rank if worker is None else worker]
+
+    def process_of(self, rank: int) -> int:
+        """The rank in whose process a rank is: rank 0's for the one that it hosts."""
+        return rank % self.size
+
+    def rank_of(self, process: int) -> int:
+        """The rank that evaluates in a rank's process."""
+        return process or self.size
 
     def leader(self, worker: int) -> int:
         """The rank that speaks for a worker."""
@@ -126,14 +137,19 @@ class World:
             return
         if self._nodes is None:
             self._nodes = self.comm.allgather(self.node[0].number)
-        self.groups, parked = groups_of(self._nodes[1:], ranks_per_worker)
-        if parked and self.rank == 0:
+        self.groups, left = self._grouped(ranks_per_worker, setup["hosts"])
+        if (parked := [rank for rank in left if rank < self.size]) and self.rank == 0:
             ranks = "rank " if len(parked) == 1 else "ranks "
             log.warning("%s%s left over and parked: %d ranks make a worker", ranks, ranges(parked), ranks_per_worker)
         if setup["isolation"] == "none":
             mine = next((number for number, ranks in enumerate(self.groups) if self.rank in ranks), None)
             comm = self.comm.Split(self.MPI.UNDEFINED if mine is None else mine, self.rank)
             self.group_comm = None if mine is None else comm
+
+    def _grouped(self, ranks_per_worker: int, hosts: bool) -> tuple[list[list[int]], list[int]]:
+        assert self._nodes is not None
+        nodes = [*self._nodes[1:], self._nodes[0]] if hosts else self._nodes[1:]
+        return groups_of(nodes, ranks_per_worker)
 
     # --- the dead ---------------------------------------------------------------------------------------------------
 
@@ -183,6 +199,7 @@ class World:
             collective = self._nodes is None or setup["isolation"] == "none"  # to make the groups takes all ranks
             if collective and (self.failed() or self.damaged):
                 raise RuntimeError("a rank of this job has died; start the job again for workers of several ranks")
+            setup = {**setup, "hosts": self.hosts(setup)}
         data = bytearray(json.dumps(setup).encode() if setup is not None else b"")
         head = bytearray(len(data).to_bytes(8, "little"))
         deadline = time.monotonic() + (PATIENCE if data else FAREWELL)

@@ -114,17 +114,24 @@ def per_rank(gpus_per_worker: float | None, ranks_per_worker: int) -> float | No
     return share
 
 
-def hosted(seats: Sequence[Seat], gpus_per_worker: float | None = None) -> bool:
-    """Whether rank 0 hosts a worker, besides: its node has as many tasks as GPUs, so that one would idle.
+def hosted(seats: Sequence[Seat], gpus_per_worker: float | None = None, ranks_per_worker: int = 1) -> bool:
+    """Whether rank 0 hosts a worker's process, besides: a GPU of its node, or the last part of one, would idle.
+
+    That is where its node has as many tasks as GPUs, or as there are shares of GPUs for a rank: rank 0 would have one.
 
     Args:
         seats: All ranks of rank 0's node.
-        gpus_per_worker: GPUs of one evaluation; only with 1 or a fair share.
+        gpus_per_worker: GPUs of one evaluation.
+        ranks_per_worker: Ranks that share one evaluation and its GPUs.
     """
     manager = next((seat for seat in seats if seat.number == 0), None)
-    if manager is None or gpus_per_worker not in (None, 1):
+    if manager is None or gpus_per_worker == 0:
         return False
-    return len({_key(seat, gpu) for seat in seats for gpu in seat.gpus.ids}) == len(seats)
+    gpus = len({_key(seat, gpu) for seat in seats for gpu in seat.gpus.ids})
+    wanted = per_rank(gpus_per_worker, ranks_per_worker) or 1
+    if wanted >= 1:
+        return len(seats) == gpus // int(wanted) > 0
+    return len(seats) in (gpus, gpus * _parts(wanted))
 
 
 def my_seat(number: int, own: bool = True) -> Seat:
@@ -217,13 +224,18 @@ def _deal(ids: tuple[str, ...], workers: int, wanted: float | None) -> list[tupl
         each = int(wanted)
         cuts = [ids[each * place : each * (place + 1)] for place in range(workers)]
         return [cut if len(cut) == each else None for cut in cuts]
-    places = workers if wanted is None else min(workers, len(ids) * int(1 / wanted + 1e-9))
+    places = workers if wanted is None else min(workers, len(ids) * _parts(wanted))
     if wanted is None and places < len(ids):
         return [ids[place * len(ids) // places : (place + 1) * len(ids) // places] for place in range(places)]
     dealt: list[tuple[str, ...] | None] = [
         (ids[place * len(ids) // places] if places >= len(ids) else ids[place],) for place in range(places)
     ]
     return dealt + [None] * (workers - places)
+
+
+def _parts(wanted: float) -> int:
+    """How many ranks share a GPU of which each wants a part."""
+    return int(1 / wanted + 1e-9)
 
 
 def _key(seat: Seat, gpu: str) -> tuple[int | None, str]:

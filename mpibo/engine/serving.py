@@ -42,7 +42,7 @@ def serve() -> NoReturn:
         while (setup := world.await_setup(signals)) is not None:
             if world.groups and not any(world.rank in ranks for ranks in world.groups):
                 continue  # left over
-            Rank(world, setup, signals, spare).serve()
+            Rank(world, setup, signals, spare, world.rank).serve()
             spare = None
     if spare:
         spare.kill()
@@ -51,58 +51,58 @@ def serve() -> NoReturn:
 
 
 class Rank:
-    """A worker's rank during one run: a ``Worker``, or its part in a group, driven by messages and its child's pipe."""
+    """A worker's rank during one run: a ``Worker``, or its part in a group, driven by messages and its child's pipe.
 
-    def __init__(self, world: World, setup: Mapping[str, Any], signals: Signals, spare: Child | None) -> None:
+    Args:
+        world: The world.
+        setup: The run's.
+        signals: Of this process.
+        spare: A child that waits for its setup already.
+        rank: Its number; ``world.size`` for the one that rank 0 hosts.
+    """
+
+    def __init__(
+        self, world: World, setup: Mapping[str, Any], signals: Signals, spare: Child | None, rank: int
+    ) -> None:  # fmt: skip
         self._world = world
         self._signals = signals
         self._spare = spare
         self._token = setup.get("token")
         self._heard = time.monotonic()  # from the manager, or from the group's first rank
         self._freed = time.monotonic()
-        self._share = world.share(setup)
+        self._share = world.share(setup, rank)
         self._setup = seated(setup, world.seat, self._share)
         self._in_rank = setup["isolation"] == "none"
+        self._lease = manager_lease()
         self._line = Line(world, world.runs)
         self._mates: Line | None = None
-        self._ranks = [world.rank]  # those of the group
-        self._number = world.worker_of(world.rank)
+        self._ranks = [rank]  # those of the group
+        self._number = world.worker_of(rank)
         self._setup["variables"]["MPIBO_WORKER"] = str(self._number)
         if not world.groups:
-            self._part: Worker | Group | Member = self._worker(self._number, self._setup, self._tell_manager)
+            self.part: Worker | Group | Member = self._worker(self._number, self._setup, self._tell_manager)
             return
         self._ranks = world.groups[self._number - 1]
         self._mates = Line(world, GROUPS + world.runs)
-        place = self._ranks.index(world.rank)
+        place = self._ranks.index(rank)
         alone = self._share.sharing == 1
         # a number of its own, for its log
         make = partial(self._worker, len(world.groups) * place + self._number)
         if place == 0:
             size = len(self._ranks)
-            self._part = Group(self._number, size, self._setup, self._tell_manager, self._tell_mate, make, alone)
+            self.part = Group(self._number, size, self._setup, self._tell_manager, self._tell_mate, make, alone)
         else:
-            self._part = Member(self._setup, partial(self._tell_mate, 0), make, alone)
+            self.part = Member(self._setup, partial(self._tell_mate, 0), make, alone)
+            if self._in_rank:
+                self._lease = math.inf  # the first rank can't beat while it evaluates
 
     def serve(self) -> None:
         """Serve until the manager says ``quit``, or is gone."""
-        part = self._part
-        host = os.uname().nodename
-        if self._share.parked:
-            self._refuse(f"worker {self._number} on {host} is {self._share.text}")
-        elif self._token and not _seen(self._token):
-            where = os.path.dirname(self._token)
-            self._refuse(
-                f"worker {self._number} on {host} does not see the run folder {where}; it must be on a file system "
-                f"that all nodes share"
-            )
-        else:
-            if self._in_rank:
-                settle(self._setup)
-            part.start()
-        lease = math.inf if self._in_rank and isinstance(part, Member) else manager_lease()
+        self.begin()
+        part = self.part
         pause = 1e-6
         while not part.done:
-            if self._take_in():
+            if self.take_in():
                 pause = 1e-6
                 continue
             now = time.monotonic()
@@ -115,23 +115,39 @@ class Rank:
             alert = not part.busy and now - self._freed < ALERT
             pause = min(2 * pause, ALERT_PAUSE if alert else LONGEST_PAUSE)
             left = self._signals.overdue() and now - self._heard > GRACE  # else it waits for trials to end
-            gone = now - self._heard > lease or left or self._world.manager_gone()
+            gone = self.forsaken() or left or self._world.manager_gone()
             if gone or (self._mates and self._world.dismissed()):
                 part.abandon()
                 if not gone:
                     break  # rank 0 lives on, and has something to say
-                self._flush()
+                self.flush()
                 sys.stderr.flush()
                 os._exit(GONE if self._world.manager_gone() else 0)  # nobody is left to finalise with
-        self._flush()
+        self.flush()
         if self._spare:
             self._spare.kill()
         if isinstance(part, Group) and part.bereaved:
             self._world.damaged = True
 
-    def _take_in(self) -> bool:
+    def begin(self) -> None:
+        """Start what evaluates, or say why that can't be."""
+        host = os.uname().nodename
+        if self._share.parked:
+            self._refuse(f"worker {self._number} on {host} is {self._share.text}")
+        elif self._token and not _seen(self._token):
+            where = os.path.dirname(self._token)
+            self._refuse(
+                f"worker {self._number} on {host} does not see the run folder {where}; it must be on a file system "
+                f"that all nodes share"
+            )
+        else:
+            if self._in_rank:
+                settle(self._setup)
+            self.part.start()
+
+    def take_in(self) -> bool:
         """Take one message in; False when there is none."""
-        part = self._part
+        part = self.part
         if not isinstance(part, Member) and (arrived := self._line.receive()):
             part.handle(arrived[1])
             self._heard = time.monotonic()  # after an objective in this rank, too
@@ -139,7 +155,7 @@ class Rank:
         if self._mates and (arrived := self._mates.receive()):
             source, message = arrived
             if isinstance(part, Group):
-                part.hear(self._ranks.index(source), message)
+                part.hear(self._ranks.index(self._world.rank_of(source)), message)
             else:
                 part.handle(message)
                 self._heard = time.monotonic()
@@ -148,7 +164,7 @@ class Rank:
 
     def _poll(self) -> None:
         """While an objective in this rank reports: what has come in the meantime."""
-        while self._take_in():
+        while self.take_in():
             pass
 
     def _worker(self, number: int, setup: Mapping[str, Any], send: Callable[[Message], None]) -> Worker:
@@ -160,21 +176,26 @@ class Rank:
 
     def _refuse(self, line: str) -> None:
         message = {"kind": "broken", "line": line, "error": line}
-        if isinstance(self._part, Member):
+        if isinstance(self.part, Member):
             self._tell_mate(0, message)
             return
         self._tell_manager(message)
-        if isinstance(self._part, Group):
-            self._part.close()  # lets the others go
+        if isinstance(self.part, Group):
+            self.part.close()  # lets the others go
 
     def _tell_manager(self, message: Message) -> None:
         self._line.send(0, message)
 
     def _tell_mate(self, place: int, message: Message) -> None:
         assert self._mates
-        self._mates.send(self._ranks[place], message)
+        self._mates.send(self._world.process_of(self._ranks[place]), message)
 
-    def _flush(self) -> None:
+    def forsaken(self) -> bool:
+        """Whether the manager, or the group's first rank, was silent for too long."""
+        return time.monotonic() - self._heard > self._lease
+
+    def flush(self) -> None:
+        """Let what was said go out."""
         self._line.flush()
         if self._mates:
             self._mates.flush()
