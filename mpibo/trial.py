@@ -145,6 +145,14 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
+def retrial_of(trial: Trial, number: int, worker: int, host: str) -> Trial:
+    """A trial that was lost, or that failed on a suspected worker, asked again with its own seed."""
+    return replace(
+        trial, id=number, state=State.RUNNING, retry_of=trial.id, origin="retry", ask=None, place=None, value=None,
+        reason=None, error=None, metrics={}, order=None, finished=None, duration=None, worker=worker, host=host,
+    )  # fmt: skip
+
+
 def start_event(trial: Trial) -> Event:
     """The ``start`` line of a trial; what is not set is left out."""
     names = ("id", "config", "budget", "origin", "ask", "place", "parent", "retry_of", "bracket", "rung", "seed",

@@ -13,23 +13,21 @@ from functools import partial
 from mpibo.engine import messages
 from mpibo.engine.account import Account, Blocked, Earlier, take_in
 from mpibo.engine.asking import Asker, Asking
+from mpibo.engine.care import Care
 from mpibo.engine.ends import CODES, GRACES, REQUEUE, TAKEN, Deadline, Ended, Limits
 from mpibo.engine.failing import Failing
-from mpibo.engine.health import Health, Suspect
 from mpibo.engine.messages import Message
 from mpibo.engine.overtime import Overtime
-from mpibo.engine.roster import START, Roster
+from mpibo.engine.roster import Roster
 from mpibo.engine.transport import Transport
 from mpibo.store.journal import Journal
-from mpibo.trial import Event, Outcome, State, Trial, end_event, start_event, trial_of
+from mpibo.trial import Event, Outcome, State, Trial, end_event, retrial_of, start_event, trial_of
 
 log = logging.getLogger("mpibo")
 
 TICK = 0.1  # seconds between looks at signals, limits and leases
 BATCH = 32  # messages taken in, and trials handed out, before the other is looked at: nobody waits for a burst to end
 TOGETHER = ("finished", "loading", "began")  # messages between which results may wait to be written together
-BREAKS = 3  # loads in a row that may fail where the worker had evaluated before,
-REST = 5.0  # seconds after the first of them, twice as many after the second
 ANSWER = 2.0  # seconds after a grace in which the workers' answers may come
 
 
@@ -72,11 +70,9 @@ class Manager:
         self._interrupted = interrupted
         self._keep = keep
         self._tick = tick
-        self._roster = Roster(workers, transport.now())
-        self._resting: list[tuple[float, int]] = []  # workers that could not load the objective just now, until when
+        self._roster = Roster(transport.workers, transport.now())
         self._failing = Failing(max(10, 2 * workers))
-        self._health = Health()
-        self._suspects: deque[Suspect] = deque()  # whose last config is to be tried elsewhere
+        self._care = Care(self._roster, self._commit)
         self._overtime = Overtime(limits.multiple, limits.abandon)
         self._untold: list[str] = []
         self._told: set[str] = set()
@@ -87,7 +83,6 @@ class Manager:
         self._heeded: str | None = None  # the signal that was heeded last
         self._more = False  # the last batch of starts was full
         self._drained = True  # the inbox was empty when it was last looked at
-        self._looked = transport.now()
         self._ticked = -math.inf
         self._deadline = None if limits.deadline is None else Deadline.after(limits.deadline, transport.now())
         self._open = partial(self._account.open, opening, prior, orphans or {})
@@ -161,7 +156,7 @@ class Manager:
                 return Ended(TAKEN, 1, reason)
             if self._drained:
                 self._judge_leases(now)
-            self._wake(now)
+            self._roster.wake(now)
             self._judge_times(now)
             self._account.sweep()
         if (ended := self._end or self._asking.ended) is not None:
@@ -207,7 +202,7 @@ class Manager:
 
     def _nothing_left(self) -> bool:
         """Whether no more trial will be started, as things stand."""
-        if self.ledger.lost or self._suspects:
+        if self.ledger.lost or self._care.waits:
             return False
         return self._asking.exhausted or (self._enough(0) and not self.limits.rungs)
 
@@ -248,8 +243,7 @@ class Manager:
         left = math.inf  # promotions are no new configs: of these the schedule knows how many are left
         if self.limits.max_trials is not None and not self.limits.rungs:
             left = self.limits.max_trials - self.ledger.configs
-        rests = self._health.suspects if self._health.deciding else None
-        idle = max(0, self._roster.ready(rests) - len(self.ledger.lost))
+        idle = max(0, self._roster.ready(self._care.rests) - len(self.ledger.lost))
         self._asking.ask(idle, int(min(left, 1 << 30)), now)
 
     def _may_start(self, now: float) -> bool:
@@ -265,12 +259,12 @@ class Manager:
         if not self._may_start(now):
             return
         number = self.ledger.next_id
-        starts = self._try_elsewhere(number) if self._suspects else []
+        starts = self._care.starts(number)
         lost = deque(self.ledger.lost.values())
-        rests = self._health.suspects if self._health.deciding else None
+        rests = self._care.rests
         while len(starts) < BATCH and (worker := self._roster.take(rests)) is not None:
             here, place = number + len(starts), (worker, self._roster.host(worker))
-            trial = self._again(lost.popleft(), here, *place) if lost else self._next(here, *place)
+            trial = retrial_of(lost.popleft(), here, *place) if lost else self._next(here, *place)
             if trial is None:
                 self._roster.give_back(worker)
                 break
@@ -286,32 +280,6 @@ class Manager:
             self._roster.busy_with(trial.worker, trial.id, now)
             known = self._account.shelf.candidates(trial.id)
             self._transport.send(trial.worker, messages.run(trial, known, self.limits.rungs))
-
-    def _try_elsewhere(self, number: int) -> list[Trial]:
-        """The last configs of suspects, on idle workers that are not theirs."""
-        starts: list[Trial] = []
-        for suspect in list(self._suspects):
-            if not self._elsewhere(suspect):
-                self._suspects.remove(suspect)
-                continue
-            worker = self._roster.take(partial(self._rests, suspect))
-            if worker is not None:
-                self._suspects.remove(suspect)
-                trial = self._again(suspect.trial, number + len(starts), worker, self._roster.host(worker))
-                self._health.tried(suspect, trial.id)
-                starts.append(trial)
-        return starts
-
-    def _rests(self, suspect: Suspect, worker: int, host: str) -> bool:
-        """Whether a worker can say nothing about a suspect: it is the suspect, or one itself."""
-        return suspect.covers(worker, host) or self._health.suspects(worker, host)
-
-    def _again(self, lost: Trial, number: int, worker: int, host: str) -> Trial:
-        """A trial that was lost (or failed on a suspect), asked again with its own seed."""
-        return replace(
-            lost, id=number, state=State.RUNNING, retry_of=lost.id, origin="retry", ask=None, place=None, value=None,
-            reason=None, error=None, metrics={}, order=None, finished=None, duration=None, worker=worker, host=host,
-        )  # fmt: skip
 
     def _next(self, number: int, worker: int, host: str) -> Trial | None:
         if self._enough(number - self.ledger.next_id) and not self.limits.rungs:
@@ -397,22 +365,13 @@ class Manager:
 
         But one that has evaluated already may try again a little later: a file system can be away for a while.
         """
-        roster, told = self._roster, f"{self._roster.name(worker)}: {message['line']}"
-        roster.breaks[worker] = roster.breaks.get(worker, 0) + 1
-        if worker in roster.proved and roster.breaks[worker] < BREAKS:
+        told, line = f"{self._roster.name(worker)}: {message['line']}", message["line"]
+        again = self._roster.cannot_load(worker, line, message["error"], self._transport.now())
+        self._leave(worker, line, death=again)
+        if again:
             log.warning("%s", told)
-            self._resting.append((self._transport.now() + REST * roster.breaks[worker], worker))
-            self._leave(worker, message["line"], death=True)
-            return
-        roster.broken[worker] = message["line"], message["error"]
-        self._leave(worker, message["line"], death=False)
-        self._untold.append(told)
-
-    def _wake(self, now: float) -> None:
-        """Workers that have rested may try again."""
-        for until, worker in [each for each in self._resting if each[0] <= now]:
-            self._resting.remove((until, worker))
-            self._roster.free(worker)
+        else:
+            self._untold.append(told)
 
     def _bury(self, worker: int, why: str) -> None:
         """A worker is dead, or taken for it."""
@@ -434,67 +393,32 @@ class Manager:
         self._untold.clear()
         for trial in self._commit(*[end_event(*each) for each in ended]):
             duration = trial.duration if trial.state is State.DONE else None
-            self._roster.began.pop(trial.id, None)
-            self._roster.proved.add(trial.worker or 0)
-            self._roster.breaks.pop(trial.worker or 0, None)
+            self._roster.ended(trial)
             self._ended += 1
             self._supply.ended(duration)
             span = None if trial.finished is None or trial.started is None else trial.finished - trial.started
             self._overtime.ended(trial.id, duration, span, trial.budget)
             if (told := self._failing.told_by(trial)) is not None:
                 self._end = Ended("failing", 1, told, trial.error or "")
-            self._watch(trial)
+            self._care.ended(trial)
 
     def _lose(self, number: int, why: str, death: bool) -> None:
         trial = self.ledger.running[number]
         deaths = self.ledger.deaths[self.ledger.root(trial)] + death
         self._roster.began.pop(number, None)
-        self._health.verdict(trial)  # a trial that was lost decides nothing
+        self._care.lost(trial)
         if death and deaths >= self.limits.attempts:
             error = f"its worker died {deaths} times (--attempts {self.limits.attempts}); last: {why}"
             self._settle((number, Outcome(State.FAILED, reason="lost", error=error)))
         else:
             self._commit({"kind": "lost", "id": number, "why": why, "death": death})
 
-    # --- sick workers -----------------------------------------------------------------------------------------------
-
-    def _watch(self, trial: Trial) -> None:
-        """Is a worker sick? Its last config, tried elsewhere, decides."""
-        if (decided := self._health.verdict(trial)) is not None:
-            accused, sick = decided
-            if sick:
-                self._retire(accused, trial)
-        elif (suspect := self._health.ended(trial)) is not None and self._elsewhere(suspect):
-            self._suspects.append(suspect)
-
-    def _elsewhere(self, suspect: Suspect) -> bool:
-        """Whether there is a worker that a suspect's config can be tried on; without one it is cleared."""
-        if self._roster.elsewhere(partial(self._rests, suspect)):
-            return True
-        self._health.cleared(suspect)
-        return False
-
-    def _retire(self, suspect: Suspect, proof: Trial) -> None:
-        why = f"{suspect}: its last {len(suspect.ids)} trials failed, but trial {suspect.trial.id} succeeded on "
-        why += f"{self._roster.name(proof.worker or 0)} as trial {proof.id}"
-        log.warning("retired: %s", why)
-        line = {"kind": "retire", "worker": suspect.worker, "host": suspect.host, "ids": list(suspect.ids), "why": why}
-        self._commit(line)
-        self._roster.retire(suspect)
-
     # --- time -------------------------------------------------------------------------------------------------------
 
     def _judge_leases(self, now: float) -> None:
-        """Take workers that were silent for a lease for dead; the inbox is empty, time not looked does not count."""
-        away = now - self._looked
-        self._looked = now
-        if away > max(5.0, 2 * self._tick):
-            self._roster.forgive(away)
-            return
-        for worker in self._roster.silent(now, self.limits.lease):
-            self._bury(worker, f"silent for {self.limits.lease:g} s")
-        for worker in self._roster.missing(self._transport.workers, now):
-            self._bury(worker, f"it has not come up within {START:g} s")
+        """Take workers that were silent for a lease for dead."""
+        for worker, why in self._roster.overdue(now, self.limits.lease, max(5.0, 2 * self._tick)):
+            self._bury(worker, why)
 
     def _budget_of(self, number: int) -> int:
         return self.ledger.running[number].budget if number in self.ledger.running else 0

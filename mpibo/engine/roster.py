@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from mpibo.engine.health import Suspect
+from mpibo.trial import Trial
 
 START = 600.0  # seconds in which every worker must have said that it is there
+BREAKS = 3  # loads in a row that may fail where the worker had evaluated before,
+REST = 5.0  # seconds after the first of them, twice as many after the second
 PATIENCE = 10.0  # leases after which a silent worker is no longer hoped for
 
 
@@ -15,7 +18,7 @@ class Roster:
     """Who works on what.
 
     Args:
-        workers: Number of workers.
+        workers: Their numbers.
         now: Seconds.
 
     Attributes:
@@ -27,9 +30,10 @@ class Roster:
         retired: Sick ones.
     """
 
-    def __init__(self, workers: int, now: float) -> None:
-        self.workers = workers
-        self._since = now
+    def __init__(self, workers: Sequence[int], now: float) -> None:
+        self.workers = len(workers)
+        self._numbers = workers
+        self._since = self._looked = now
         self.idle: deque[int] = deque()
         self.busy: dict[int, int] = {}
         self.began: dict[int, float] = {}
@@ -40,8 +44,9 @@ class Roster:
         self._waiting: set[int] = set()  # the idle ones
         self._owing: dict[int, int] = {}  # they left with a trial: they may be at it still
         self.dead: set[int] = set()  # gone for sure
-        self.breaks: dict[int, int] = {}  # loads that failed in a row, of workers that had evaluated before
-        self.proved: set[int] = set()  # workers that have evaluated
+        self._breaks: dict[int, int] = {}  # loads that failed in a row
+        self._proved: set[int] = set()  # workers that have evaluated
+        self._resting: list[tuple[float, int]] = []  # workers that could not load the objective just now, until when
         self._heard: dict[int, float] = {}
         self._beaten: set[int] = set()  # workers that say that they are there while they are idle
 
@@ -68,12 +73,6 @@ class Roster:
             return False
         silent = {w for w in self.gone if now - self._heard.get(w, self._since) > PATIENCE * lease}
         return len(self.dead | self.retired | set(self.broken) | silent) >= self.workers
-
-    def missing(self, workers: Iterable[int], now: float) -> list[int]:
-        """Workers that should have said by now that they are there."""
-        if len(self.hosts) >= self.workers or now - self._since <= START:
-            return []
-        return [w for w in workers if w not in self.hosts and w not in self.gone and w not in self.broken]
 
     def heard(self, worker: int, now: float, beat: bool = False) -> None:
         """It has sent a message."""
@@ -117,6 +116,30 @@ class Roster:
         self.busy[worker] = trial
         self.began[trial] = now
 
+    def ended(self, trial: Trial) -> None:
+        """Its trial has ended: it can evaluate."""
+        self.began.pop(trial.id, None)
+        self._proved.add(trial.worker or 0)
+        self._breaks.pop(trial.worker or 0, None)
+
+    def cannot_load(self, worker: int, line: str, error: str, now: float) -> bool:
+        """It can't load the objective; whether it may try again a little later, or gets nothing more.
+
+        One that has evaluated before may: a file system can be away for a while.
+        """
+        self._breaks[worker] = self._breaks.get(worker, 0) + 1
+        if worker in self._proved and self._breaks[worker] < BREAKS:
+            self._resting.append((now + REST * self._breaks[worker], worker))
+            return True
+        self.broken[worker] = line, error
+        return False
+
+    def wake(self, now: float) -> None:
+        """Workers that have rested may try again."""
+        for until, worker in [each for each in self._resting if each[0] <= now]:
+            self._resting.remove((until, worker))
+            self.free(worker)
+
     def leave(self, worker: int) -> int | None:
         """It gets nothing more; gives the trial that it had."""
         if worker in self._waiting:
@@ -146,12 +169,26 @@ class Roster:
         """Whether there is a worker besides those that rest."""
         return any(self.serves(worker) and not rests(worker, host) for worker, host in self.hosts.items())
 
-    def forgive(self, seconds: float) -> None:
-        """So long nobody listened: it does not count."""
-        for worker in self._heard:
-            self._heard[worker] += seconds
+    def overdue(self, now: float, lease: float, away: float) -> list[tuple[int, str]]:
+        """Workers to take for dead, and why: silent for a lease, or never there.
 
-    def silent(self, now: float, lease: float) -> Iterator[int]:
+        Args:
+            now: Seconds. The inbox is empty.
+            lease: Seconds.
+            away: If nobody has looked for longer than this many seconds, those do not count as silence.
+        """
+        passed, self._looked = now - self._looked, now
+        if passed > away:
+            for worker in self._heard:
+                self._heard[worker] += passed
+            return []
+        silent = [(worker, f"silent for {lease:g} s") for worker in self._silent(now, lease)]
+        if len(self.hosts) >= self.workers or now - self._since <= START:
+            return silent
+        missing = [w for w in self._numbers if w not in self.hosts and w not in self.gone and w not in self.broken]
+        return silent + [(worker, f"it has not come up within {START:g} s") for worker in missing]
+
+    def _silent(self, now: float, lease: float) -> Iterator[int]:
         """Workers that were silent for longer than a lease. An idle one must have spoken while it was idle before."""
         for worker, heard in list(self._heard.items()):
             if now - heard <= lease:
