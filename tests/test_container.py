@@ -15,6 +15,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE = "mpibo"
 USER = 4321  # anyone's number: not the image's own user
+TORCH = os.environ.get("MPIBO_TEST_TORCH", "cpu")  # gpu: all this with the image for GPUs (24 GB of disk, half an hour)
+BUILD = [ROOT / "scripts" / "build_image.sh", *(["--build-arg", f"TORCH={TORCH}"] if TORCH != "cpu" else [])]
 # Root in a container of its own may not have what Docker has: cgroups that are its own, any number of files.
 PODMAN = (
     "podman --cgroup-manager cgroupfs --events-backend file --runtime runc run --rm --pull never --network host "
@@ -68,10 +70,10 @@ def image(store):
     if subprocess.run(["buildah", "inspect", "--type", "image", IMAGE], env=store, capture_output=True).returncode == 0:
         return store
     start = time.monotonic()
-    done = subprocess.run([ROOT / "scripts" / "build_image.sh"], env=store, capture_output=True, text=True)
+    done = subprocess.run(BUILD, env=store, capture_output=True, text=True)
     if done.returncode:
         base = {**store, "MPIBO_BASE": "debian"}
-        done = subprocess.run([ROOT / "scripts" / "build_image.sh"], env=base, capture_output=True, text=True)
+        done = subprocess.run(BUILD, env=base, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     seconds = time.monotonic() - start
     listing = subprocess.run(["buildah", "images", "--json", IMAGE], env=store, capture_output=True, check=True)
@@ -101,6 +103,14 @@ def test_the_image_is_built_for_a_user_without_rights(image):
     settings = config["OCIv1"]["config"]
     assert settings["User"] == "1000" and settings["WorkingDir"] == "/job"
     assert not [value for value in settings["Env"] if "PIP" in value or "CERT" in value]
+
+
+@container
+@patient
+def test_the_image_has_the_torch_that_was_asked_for(image, tmp_path):
+    flags = ["--entrypoint", "python"]
+    done = run(image, tmp_path, "-c", "import torch; print(torch.version.cuda is not None)", flags=flags)
+    assert done.stdout.strip() == str(TORCH == "gpu"), done.stderr
 
 
 @container
