@@ -12,25 +12,25 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mpibo.either import Either
 from mpibo.goals import Aims, Goal, Limit
 from mpibo.merit import behind, chebyshev
+from mpibo.rows import CODE, ORIGINS, STATES, Rows, key
 from mpibo.trial import Config, Event, Proposal, State
 
 if TYPE_CHECKING:
     from mpibo.space import Space
 
+__all__ = ["CODE", "ORIGINS", "STATES", "Array", "Trials", "key"]
+
 Array = NDArray[np.float64]
 
-STATES = tuple(State)
-CODE = {state: code for code, state in enumerate(STATES)}
-ORIGINS = ("start", "design", "model", "retry", "promotion", "repeat", "added")
-LINKS = ("parent", "retry_of", "bracket", "rung")
 CURVE_POINTS = 100
 
 
@@ -45,7 +45,6 @@ class Trials:
 
     Attributes:
         aims: Sign, goals and limits.
-        n: Number of rows.
         workers: Evaluations at once; None where nobody says.
         total: ``max_trials`` of the run, None without one.
         noise: Whether values are declared noisy: repeats of a config are of use.
@@ -67,7 +66,6 @@ class Trials:
     ) -> None:
         self.space = space
         self.aims = Aims(maximize, goals, limits)
-        self.n = 0
         self.workers: int | None = None
         self.total: int | None = None
         self.noise = False
@@ -82,78 +80,70 @@ class Trials:
         self.configs = 0
         self.saved: set[int] = set()
         self.told: dict[int, Config] | None = None
-        self._X = np.empty((64, space.dimension))
-        self._y = np.full(64, np.nan)
-        self._state = np.zeros(64, np.int8)
-        self._budget = np.zeros(64, np.int64)
-        self._order = np.full(64, -1, np.int64)
-        self._origin = np.zeros(64, np.int8)
-        self._links = {name: np.full(64, -1, np.int64) for name in LINKS}
-        self._root = np.zeros(64, np.int64)
-        self._promoted = np.zeros(64, bool)
-        self._metrics: dict[str, Array] = {}
+        self._rows = Rows(space)
         self._curves: dict[int, list[tuple[float, float]]] = {}
         self._marks: dict[int, list[tuple[int, float]]] = {}  # rows and values reported at each of ``steps``
-        self._unencoded: list[Config] = []  # configs of the last rows, encoded together when X is read
-        self._ended = 0
-        self._keys: set[bytes] = set()
         self._offered: dict[tuple[int, int], Proposal] = {}
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return self._rows.n
 
     @property
     def X(self) -> Array:
         """``(n, d)`` encoded configs of all rows."""
-        self._encode()
-        return self._X[: self.n]
+        return self._rows.X
 
     @property
     def y(self) -> Array:
         """``(n,)`` values to minimise; NaN where a row has none."""
-        return self._y[: self.n]
+        return self._rows.y
 
     @property
     def state(self) -> NDArray[np.int8]:
         """``(n,)`` codes of the states: indices into ``table.STATES``."""
-        return self._state[: self.n]
+        return self._rows.state
 
     @property
     def budget(self) -> NDArray[np.int64]:
         """``(n,)`` budgets."""
-        return self._budget[: self.n]
+        return self._rows.budget
 
     @property
     def order(self) -> NDArray[np.int64]:
         """``(n,)`` ranks of the rows' ends: 0 for the first that ended, -1 while running."""
-        return self._order[: self.n]
+        return self._rows.order
 
     @property
     def origin(self) -> NDArray[np.int8]:
         """``(n,)`` origins: indices into ``table.ORIGINS``."""
-        return self._origin[: self.n]
+        return self._rows.origin
 
     @property
     def parent(self) -> NDArray[np.int64]:
         """``(n,)`` the row that each goes on from with a larger budget, -1 where it began."""
-        return self._links["parent"][: self.n]
+        return self._rows.link("parent")
 
     @property
     def retry_of(self) -> NDArray[np.int64]:
         """``(n,)`` the lost row that each takes up again, or -1."""
-        return self._links["retry_of"][: self.n]
+        return self._rows.link("retry_of")
 
     @property
     def bracket(self) -> NDArray[np.int64]:
         """``(n,)`` numbers of the brackets, -1 without a schedule."""
-        return self._links["bracket"][: self.n]
+        return self._rows.link("bracket")
 
     @property
     def rung(self) -> NDArray[np.int64]:
         """``(n,)`` numbers of the rungs, 0 at the bottom; -1 without a schedule."""
-        return self._links["rung"][: self.n]
+        return self._rows.link("rung")
 
     @property
     def promoted(self) -> NDArray[np.bool_]:
         """``(n,)`` True where another row, or a proposal that waits, goes on from this one."""
-        promoted = self._promoted[: self.n].copy()
+        promoted = self._rows.promoted.copy()
         promoted[[each.parent for each in self.kept if each.parent is not None]] = True
         return promoted
 
@@ -165,7 +155,7 @@ class Trials:
     @property
     def root(self) -> NDArray[np.int64]:
         """``(n,)`` the row with which the training that each row is part of began: through promotions and retries."""
-        return self._root[: self.n]
+        return self._rows.root
 
     def config(self, row: int) -> Config:
         """The config of a row: as it was told where that is known, else decoded, floats to 1e-9."""
@@ -181,21 +171,15 @@ class Trials:
             state: ``(m,)`` their states.
             last: ``(m,)`` the rows whose metrics they have.
         """
-        self._encode()
         shown = copy.copy(self)
-        shown.n = len(rows)
         shown.kept = []
-        shown._X, shown._y, shown._state, shown._order = self._X[rows], y, state, self._order[rows]
-        shown._origin, shown._budget = self._origin[rows], np.ones(len(rows), np.int64)
-        shown._links = {name: np.full(len(rows), -1, np.int64) for name in LINKS}
-        shown._root, shown._promoted = np.arange(len(rows)), np.zeros(len(rows), bool)
-        shown._metrics = {name: column[last] for name, column in self._metrics.items()}
+        shown._rows = self._rows.view(rows, y, state, last)
         shown._curves, shown._marks = {}, {}
         return shown
 
     def metric(self, name: str) -> Array:
         """``(n,)`` values of a metric with the person's sign; NaN where a row has none."""
-        return self._metrics[name][: self.n] if name in self._metrics else np.full(self.n, np.nan)
+        return self._rows.metric(name)
 
     def mask(self, state: State) -> NDArray[np.bool_]:
         """``(n,)`` True where a row is in ``state``."""
@@ -259,8 +243,8 @@ class Trials:
     @property
     def taken(self) -> Set[bytes]:
         """Keys (see ``key``) of every row and of every waiting proposal; grows with the table."""
-        self._encode()
-        return Either(self._keys, {key(x) for x in self.waiting}) if len(self.waiting) else self._keys
+        keys = self._rows.keys
+        return Either(keys, {key(x) for x in self.waiting}) if len(self.waiting) else keys
 
     def observed(self, budget: int | None = None) -> tuple[Array, Array]:
         """What a model is fitted to: rows with a value, and FAILED rows at the worst value seen.
@@ -286,7 +270,7 @@ class Trials:
             weights: ``(m,)``, not negative, their sum 1.
         """
         self.weights = weights
-        self._y[: self.n] = chebyshev(self.goals, weights)
+        self.y[:] = chebyshev(self.goals, weights)
 
     def curves(self, trial: int) -> tuple[Array, Array]:
         """Reported steps and values (to minimise) of a trial, at most 100 points of each."""
@@ -327,9 +311,7 @@ class Trials:
             case "abandon":
                 self._settle(event["id"], State.ABANDONED, {})
             case "retire":
-                rows = np.array(event["ids"], dtype=int)
-                self._state[rows] = CODE[State.LOST]
-                self._y[rows] = np.nan
+                self._rows.lose(event["ids"])
             case "report":
                 self._report(event)
             case "drop":
@@ -364,40 +346,17 @@ class Trials:
             raise ValueError(
                 f"the journal's rows are numbered without a gap: expected trial {self.n}, got {event['id']}"
             )
-        if self.n == len(self._y):
-            self._grow()
-        row = self.n
-        self.n += 1
-        self._unencoded.append(event["config"])
+        self._rows.add(event)
         if self.told is not None:
-            self.told[row] = event["config"]
-        self._y[row] = np.nan
-        self._state[row] = CODE[State.RUNNING]
-        self._budget[row] = event.get("budget", 1)
-        self._order[row] = -1
-        self._origin[row] = ORIGINS.index(event.get("origin", "model"))
-        self._promoted[row] = False
-        for name, column in self._links.items():
-            column[row] = event.get(name, -1)
-        before = event.get("retry_of", event.get("parent"))
-        self._root[row] = row if before is None else self._root[before]
-        if event.get("parent") is not None:
-            self._promoted[event["parent"]] = True
-        if before is None and event["kind"] == "start":
+            self.told[event["id"]] = event["config"]
+        if event["kind"] == "start" and event.get("retry_of", event.get("parent")) is None:
             self.configs += 1
 
     def _settle(self, row: int, state: State, event: Mapping[str, Any]) -> None:
-        if self._state[row] != CODE[State.RUNNING]:
-            return  # the first end or lost line of a trial stands
-        self._state[row] = CODE[state]
-        self._order[row] = self._ended
-        self._ended += 1
-        if event.get("value") is not None:
-            self._y[row] = -event["value"] if self.aims.maximize else event["value"]
-        for name, value in event.get("metrics", {}).items():
-            if isinstance(value, (int, float)):
-                column = self._metrics.setdefault(name, np.full(len(self._y), np.nan))
-                column[row] = value
+        value = event.get("value")
+        if value is not None and self.aims.maximize:
+            value = -value
+        self._rows.settle(row, state, value, event.get("metrics", {}))
 
     def _report(self, event: Mapping[str, Any]) -> None:
         if event.get("checkpoint"):
@@ -413,56 +372,3 @@ class Trials:
             curve[:] = [
                 point for i, point in enumerate(curve) if i % 2 == 0 or i == len(curve) - 1 or point[0] in self.steps
             ]
-
-    def _encode(self) -> None:
-        if not self._unencoded:
-            return
-        first = self.n - len(self._unencoded)
-        rows = self.space.encode(self._unencoded)
-        self._X[first : self.n] = rows
-        self._keys.update(key(x) for x in rows)
-        self._unencoded.clear()
-
-    def _grow(self) -> None:
-        self._encode()
-        size = 2 * len(self._y)
-
-        def longer(column: NDArray[Any]) -> NDArray[Any]:
-            grown = np.empty((size, *column.shape[1:]), column.dtype)
-            grown[: len(column)] = column
-            return grown
-
-        self._X, self._y, self._state = longer(self._X), longer(self._y), longer(self._state)
-        self._budget, self._order, self._origin = longer(self._budget), longer(self._order), longer(self._origin)
-        self._root, self._promoted = longer(self._root), longer(self._promoted)
-        self._links = {name: longer(column) for name, column in self._links.items()}
-        for name, metric in self._metrics.items():
-            self._metrics[name] = longer(metric)
-            self._metrics[name][len(metric) :] = np.nan
-
-
-def key(x: Array) -> bytes:
-    """What tells one encoded config from another: equal configs have equal rows, to the last bit."""
-    return x.tobytes()
-
-
-class Either(Set[bytes]):
-    """What is in one of two sets, without a copy: the keys of a long run's rows are many."""
-
-    def __init__(self, first: Set[bytes], second: Set[bytes]) -> None:
-        self._first = first
-        self._second = second
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._first or name in self._second
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield from self._first
-        yield from self._second - self._first
-
-    def __len__(self) -> int:
-        return len(self._first) + len(self._second - self._first)
-
-    @classmethod
-    def _from_iterable(cls, names: Iterable[bytes]) -> set[bytes]:  # type: ignore[override]
-        return set(names)  # of ``|``, ``&`` and ``-``

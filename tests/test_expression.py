@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpibo.expression import All, Compare, Fixed, Name, Not, Some, alike, is_number, names, parse, text_of
+from mpibo.expression import All, Compare, Fixed, Name, Not, Some, names, parse, text_of
 from mpibo.space import Choice, Float, Int, Space
+from mpibo.values import alike, is_number
 
 SPACE = {
     "lr": Float(1e-5, 1e-1, log=True),

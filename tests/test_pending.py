@@ -145,7 +145,7 @@ def test_weights_of_goals_bring_new_values():
     model, _ = board_of(run, "believer")
     before = model.z.copy()
     trials.weights = np.array([0.3, 0.7])
-    trials._y[: trials.n] = trials._y[: trials.n][::-1].copy()
+    trials.y[:] = trials.y[::-1].copy()
     model.update(trials, np.random.default_rng(1))
     np.testing.assert_allclose(model.z, before[::-1])
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mpibo.expression import key
 from mpibo.space import ENUMERABLE, Choice, Constant, Float, Int, Space
+from mpibo.values import key
 
 TUNE = {
     "lr": (1e-5, 1e-1, "log"),
@@ -478,7 +478,7 @@ def test_sampling_is_uniform_over_levels_and_log_uniform(rng):
     assert max(abs(share / 20_000 - 1 / 4) for share in decades.values()) < 0.02
     log = Space({"n": (1, 64, "log")})
     drawn = Counter(config["n"] for config in log.decode(log.sample(40_000, rng)))
-    picked = Counter(config["n"] for config in log.decode(log._pick(40_000, rng)))
+    picked = Counter(config["n"] for config in log.decode(log._legal.pick(40_000, rng)))
     assert all(abs(drawn[n] - picked[n]) < 6 * math.sqrt(drawn[n] + picked[n] + 1) for n in range(1, 65))
 
 

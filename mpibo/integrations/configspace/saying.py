@@ -1,193 +1,50 @@
-"""Our Space as a ``ConfigSpace.ConfigurationSpace`` and back, as far as each can say what the other means.
-
-Not sayable there, so an error: a condition that compares two numbers or is never true, steps on a log scale or more
-than 1,000 of them (fewer become an ordinal), choices that only their type tells apart. Not sayable here: priors,
-weights.
-
-Facts of ConfigSpace 1.2.2 that shape this module: bounds are rounded to 13 decimals; values in conditions and
-forbidden clauses must be legal; the default config must be legal, so defaults are set to those of a legal config;
-``NotEquals`` holds for an inactive parent (a NaN), all other comparisons fail; an ordinal is compared by position,
-in a relation by value; sampling reads a ``ForbiddenLessThanEqualsClause`` as its opposite, and checking a
-``ForbiddenGreaterThanEqualsClause`` prints the vector, so neither is ever made.
-"""
+"""A Space's parts as a ConfigurationSpace: its parameters, conditions and forbidden combinations in those classes."""
 
 from __future__ import annotations
 
 import math
-import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.random import Generator
 
-from mpibo.expression import (
-    MIRROR,
-    All,
-    Compare,
-    Domain,
-    Fixed,
-    Name,
-    Not,
-    Some,
-    Tree,
-    bind,
-    is_number,
-    table,
-    text_of,
-)
-from mpibo.parameters import UNSET, Choice, Constant, Float, Int, Parameter, plain
+from mpibo.expression import MIRROR, All, Compare, Fixed, Name, Not, Some, Tree, join, text_of
+from mpibo.integrations.configspace.reading import ORDERS
+from mpibo.meaning import SIGNS, Domain, bind, table
+from mpibo.parameters import UNSET, Choice, Constant, Float, Int, Parameter
+from mpibo.values import is_number
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
 
-    from mpibo.space import Space
-
 OPPOSITE = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">", "in": "not in", "not in": "in"}
 MOST_LEVELS = 1_000
-_SIGNS: dict[str, Callable[[Any, Any], bool]] = {
-    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne,
-}  # fmt: skip
-_ORDERS = {"Equals": "==", "LessThan": "<", "LessThanEquals": "<=", "GreaterThan": ">", "GreaterThanEquals": ">="}
 
 
-# ---- from ConfigSpace
-
-
-def from_configspace(source: ConfigurationSpace) -> Space:
-    """A ``ConfigurationSpace`` as a Space, its parameters in its order.
-
-    Raises:
-        ValueError: It has priors, weights, or values or names that a Space cannot have.
-    """
-    from mpibo.space import Space
-
-    found: dict[str, Parameter] = {}
-    for name, hyperparameter in source.items():
-        conditions = source.parent_conditions_of[name]
-        when = text_of(_join(All, [_condition(source, condition) for condition in conditions])) if conditions else None
-        try:
-            found[name] = _parameter(hyperparameter, when)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"parameter {name!r} of the ConfigurationSpace: {error}") from None
-    return Space(found, [text_of(_clause(clause)) for clause in source.forbidden_clauses])
-
-
-def _parameter(h: Any, when: str | None) -> Parameter:
-    import ConfigSpace as cs
-
-    default = plain(h.default_value)
-    if isinstance(h, cs.UniformFloatHyperparameter):
-        return Float(h.lower, h.upper, log=bool(h.log), default=default, when=when)
-    if isinstance(h, cs.UniformIntegerHyperparameter):
-        return Int(h.lower, h.upper, log=bool(h.log), default=default, when=when)
-    if isinstance(h, cs.CategoricalHyperparameter):
-        if len(set(h.probabilities.tolist())) > 1:
-            raise ValueError("a Space has no weights; leave them out")
-        return Choice(h.choices, default=default, when=when)
-    if isinstance(h, cs.OrdinalHyperparameter):
-        return Choice(h.sequence, ordered=True, default=default, when=when)
-    if isinstance(h, cs.Constant):
-        return Constant(h.value, when=when)
-    raise ValueError(f"a Space has no {type(h).__name__}; its to_uniform() is one without a prior")
-
-
-def _condition(source: ConfigurationSpace, condition: Any) -> Tree:
-    import ConfigSpace as cs
-
-    if isinstance(condition, (cs.AndConjunction, cs.OrConjunction)):
-        kind = All if isinstance(condition, cs.AndConjunction) else Some
-        return _join(kind, [_condition(source, part) for part in condition.components])
-    parent = source[condition.parent.name]
-    if isinstance(condition, cs.InCondition):
-        return Compare(Name(parent.name), "in", tuple(plain(value) for value in condition.values))
-    value = plain(condition.value)
-    if isinstance(condition, cs.NotEqualsCondition):
-        return Not(Compare(Name(parent.name), "==", value))  # true of an inactive parent, as there
-    if isinstance(condition, cs.EqualsCondition):
-        return Compare(Name(parent.name), "==", value)
-    if isinstance(condition, (cs.LessThanCondition, cs.GreaterThanCondition)):
-        return _ordering(parent, "<" if isinstance(condition, cs.LessThanCondition) else ">", value)
-    raise ValueError(f"a Space has no condition of type {type(condition).__name__}")
-
-
-def _ordering(h: Any, sign: str, value: Any) -> Compare:
-    """``h sign value``; positions in an ordinal are written out as the values that stand there."""
-    import ConfigSpace as cs
-
-    if not isinstance(h, cs.OrdinalHyperparameter):
-        return Compare(Name(h.name), sign, value)
-    place = h.sequence.index(value)
-    return Compare(Name(h.name), "in", tuple(plain(v) for k, v in enumerate(h.sequence) if _SIGNS[sign](k, place)))
-
-
-def _clause(clause: Any) -> Tree:
-    from ConfigSpace import forbidden as f
-
-    if isinstance(clause, (f.ForbiddenAndConjunction, f.ForbiddenOrConjunction)):
-        join = All if isinstance(clause, f.ForbiddenAndConjunction) else Some
-        return _join(join, [_clause(part) for part in clause.components])
-    if isinstance(clause, f.ForbiddenInClause):
-        return Compare(Name(clause.hyperparameter.name), "in", tuple(plain(value) for value in clause.values))
-    if isinstance(clause, f.ForbiddenEqualsClause):
-        return Compare(Name(clause.hyperparameter.name), "==", plain(clause.value))
-    kind = type(clause).__name__
-    for name, sign in _ORDERS.items():
-        if kind == f"Forbidden{name}Clause":
-            return _ordering(clause.hyperparameter, sign, plain(clause.value))
-        if kind == f"Forbidden{name}Relation":
-            return _relation(clause.left, sign, clause.right)
-    raise ValueError(f"a Space has no forbidden clause of type {kind}")
-
-
-def _relation(left: Any, sign: str, right: Any) -> Tree:
-    """``left sign right`` by value: of two numbers as it is, of choices level by level."""
-    ours = [_levels(h) for h in (left, right)]
-    if ours[0] is None and ours[1] is None:
-        return Compare(Name(left.name), sign, Name(right.name))
-    if ours[0] is None:
-        left, right, sign, ours = right, left, MIRROR[sign], ours[::-1]
-    assert ours[0] is not None
-    parts: list[Tree] = []
-    try:
-        for value in ours[0]:
-            other = (
-                Compare(Name(right.name), MIRROR[sign], value)
-                if ours[1] is None
-                else Compare(Name(right.name), "in", tuple(w for w in ours[1] if _SIGNS[sign](value, w)))
-            )
-            if other.right != ():
-                parts.append(All((Compare(Name(left.name), "==", value), other)))
-    except TypeError:
-        raise ValueError(f"the forbidden relation of {left.name} and {right.name} compares what has no order") from None
-    return _join(Some, parts) if parts else Fixed(False)
-
-
-def _levels(h: Any) -> tuple[Any, ...] | None:
-    values = getattr(h, "choices", getattr(h, "sequence", None))
-    if values is None and hasattr(h, "value"):
-        values = (h.value,)
-    return None if values is None else tuple(plain(value) for value in values)
-
-
-def _join(kind: Callable[[tuple[Tree, ...]], Tree], parts: Sequence[Tree]) -> Tree:
-    return parts[0] if len(parts) == 1 else kind(tuple(parts))
-
-
-# ---- to ConfigSpace
-
-
-def to_configspace(space: Space) -> ConfigurationSpace:
+def to_configspace(
+    parameters: Mapping[str, Parameter],
+    conditions: Mapping[str, Tree],
+    forbidden: Sequence[Tree],
+    complete: Callable[[Mapping[str, Any], Generator], dict[str, Any]],
+) -> ConfigurationSpace:
     """The same legal configs as a ``ConfigurationSpace``.
+
+    Args:
+        parameters: Those of a Space, by name.
+        conditions: Its parsed conditions, by name.
+        forbidden: The parsed expressions of what it forbids.
+        complete: ``Space.complete``: its default config must be legal.
 
     Raises:
         ValueError: It has something that ConfigSpace cannot say.
     """
     import ConfigSpace as cs
 
-    defaults = _legal_defaults(space)
+    defaults = _legal_defaults(parameters, complete)
     made: dict[str, Any] = {}
-    for name, parameter in space.parameters.items():
+    for name, parameter in parameters.items():
         try:
             made[name] = _hyperparameter(name, parameter, defaults.get(name, UNSET))
         except ValueError as error:
@@ -196,16 +53,16 @@ def to_configspace(space: Space) -> ConfigurationSpace:
     items: list[Any] = list(made.values())
     said: list[tuple[Tree, Any]] = []
     try:
-        for name, tree in space.conditions.items():
-            where, speaker = f"when of {name!r}", _Speaker(space, made, made[name])
+        for name, tree in conditions.items():
+            where, speaker = f"when of {name!r}", _Speaker(parameters, conditions, made, made[name])
             reduced = speaker.reduce(tree)
             if reduced == Fixed(False):
                 raise ValueError("it is never true")
             if reduced != Fixed(True):
                 said.append((reduced, _told_apart(reduced, speaker.say(reduced), said)))
         items += [condition for _, condition in said]
-        for i, tree in enumerate(space.forbidden):
-            where, speaker = f"forbid[{i}]", _Speaker(space, made, None)
+        for i, tree in enumerate(forbidden):
+            where, speaker = f"forbid[{i}]", _Speaker(parameters, conditions, made, None)
             reduced = speaker.reduce(tree)  # never all true: the space has a legal config
             items += [] if reduced == Fixed(False) else [speaker.say(reduced)]
         where = "the whole"
@@ -229,18 +86,20 @@ def _told_apart(tree: Tree, condition: Any, said: Sequence[tuple[Tree, Any]]) ->
     return condition
 
 
-def _legal_defaults(space: Space) -> dict[str, Any]:
+def _legal_defaults(
+    parameters: Mapping[str, Parameter], complete: Callable[[Mapping[str, Any], Generator], dict[str, Any]]
+) -> dict[str, Any]:
     given = {
         name: p.default
-        for name, p in space.parameters.items()
+        for name, p in parameters.items()
         if isinstance(p, (Float, Int, Choice))
         and p.default is not UNSET
         and not (p.default is None and p.levels is None)
     }
     try:
-        return space.complete(given, np.random.default_rng(0))
+        return complete(given, np.random.default_rng(0))
     except ValueError:
-        return space.complete({}, np.random.default_rng(0))
+        return complete({}, np.random.default_rng(0))
 
 
 def _hyperparameter(name: str, p: Parameter, default: Any) -> Any:
@@ -290,8 +149,11 @@ class _Speaker:
     ``reduce`` first brings a tree to All, Some, Fixed and comparisons of which each is one thing that ConfigSpace has.
     """
 
-    def __init__(self, space: Space, made: dict[str, Any], child: Any) -> None:
-        self.space = space
+    def __init__(
+        self, parameters: Mapping[str, Parameter], conditions: Mapping[str, Tree], made: Mapping[str, Any], child: Any
+    ) -> None:
+        self.parameters = parameters
+        self.conditions = conditions
         self.made = made
         self.child = child
 
@@ -307,7 +169,7 @@ class _Speaker:
         if wanted:
             return self.comparison(tree)
         named = [tree.left.name, *([tree.right.name] if isinstance(tree.right, Name) else [])]
-        asleep = [self.reduce(self.space.conditions[name], False) for name in named if name in self.space.conditions]
+        asleep = [self.reduce(self.conditions[name], False) for name in named if name in self.conditions]
         return _some([*asleep, self.comparison(Compare(tree.left, OPPOSITE[tree.sign], tree.right))])
 
     def comparison(self, tree: Compare) -> Tree:
@@ -327,7 +189,7 @@ class _Speaker:
 
     def number(self, name: str, sign: str, value: float) -> Tree:
         """A number's comparison with a value, which must be a legal one there."""
-        p = self.space.parameters[name]
+        p = self.parameters[name]
         assert isinstance(p, (Float, Int))
         if sign == "!=":
             return _some([self.number(name, "<", value), self.number(name, ">", value)])
@@ -335,7 +197,7 @@ class _Speaker:
             if sign == "==":
                 return Fixed(False)
             sign, value = (">=", math.ceil(value)) if sign in (">", ">=") else ("<=", math.floor(value))
-        ends = [_SIGNS[sign](end, value) for end in (p.low, p.high)]
+        ends = [SIGNS[sign](end, value) for end in (p.low, p.high)]
         if sign != "==" and ends[0] is ends[1]:
             return self.always(name) if ends[0] else Fixed(False)
         if not p.low <= value <= p.high:
@@ -371,9 +233,9 @@ class _Speaker:
 
     def always(self, name: str) -> Tree:
         """True whenever the parameter is active."""
-        if name not in self.space.conditions:
+        if name not in self.conditions:
             return Fixed(True)
-        levels, p = self.levels(name), self.space.parameters[name]
+        levels, p = self.levels(name), self.parameters[name]
         if levels is not None:
             return Compare(Name(name), "in", levels)
         assert isinstance(p, (Float, Int))
@@ -386,10 +248,10 @@ class _Speaker:
         return Compare(Name(name), "in", chosen) if chosen else Fixed(False)
 
     def levels(self, name: str) -> tuple[Any, ...] | None:
-        return _as_levels(self.space.parameters[name])
+        return _as_levels(self.parameters[name])
 
     def domain(self, name: str, levels: tuple[Any, ...], index: int = 0) -> Domain:
-        p = self.space.parameters[name]
+        p = self.parameters[name]
         return Domain(index, levels, p.ordered, fixed=not isinstance(p, Choice))
 
     def say(self, tree: Tree) -> Any:
@@ -425,7 +287,7 @@ class _Speaker:
 
         left, sign, value = self.made[tree.left.name], tree.sign, tree.right
         if isinstance(value, Name):
-            kind = next(name for name, known in _ORDERS.items() if known == sign)
+            kind = next(name for name, known in ORDERS.items() if known == sign)
             return getattr(f, f"Forbidden{kind}Relation")(left, self.made[value.name])
         if sign == "in" and len(value) > 1:
             return f.ForbiddenInClause(left, list(value))
@@ -440,11 +302,11 @@ def _all(parts: Sequence[Tree]) -> Tree:
     rest = tuple(part for part in parts if part != Fixed(True))
     if Fixed(False) in rest:
         return Fixed(False)
-    return _join(All, rest) if rest else Fixed(True)
+    return join(All, rest) if rest else Fixed(True)
 
 
 def _some(parts: Sequence[Tree]) -> Tree:
     rest = tuple(part for part in parts if part != Fixed(False))
     if Fixed(True) in rest:
         return Fixed(True)
-    return _join(Some, rest) if rest else Fixed(False)
+    return join(Some, rest) if rest else Fixed(False)
