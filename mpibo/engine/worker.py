@@ -21,7 +21,6 @@ from mpibo.engine.children import Child, descendants
 from mpibo.engine.environment import child_environment, thread_variables
 from mpibo.engine.log import Log
 from mpibo.engine.messages import Message
-from mpibo.engine.reporting import Reports
 from mpibo.engine.signals import ENDING
 from mpibo.goals import aims_of
 from mpibo.outcome import ERROR_BYTES
@@ -31,6 +30,8 @@ BEAT = 10.0  # seconds without another message after which a worker says that it
 LOAD_TIME = 120.0  # seconds on top of the time limit that loading the objective may take
 MEMORY_EVERY = 0.2  # seconds between looks at the child's resident memory
 DYING = 0.05  # seconds between looks at a child that was killed
+MERGE = 1.0  # seconds between two report messages
+POINTS = 100  # at most so many points in one report message
 SIGNALS = {number.value: number.name for number in signal.Signals}
 
 
@@ -66,6 +67,7 @@ class Worker:
         self._run: Message | None = None
         self._cancel: Cancel | None = None  # the trial was told to end
         self._killed: Cancel | None = None  # why we killed the child ourselves
+        self._last: float | None = None  # the last finite value that the trial reported
         self._kept_config: dict[str, Any] = {}
         self._kept: Message | None = None  # the last outcome, until the manager is known to have it
         self._several = aims_of(False, setup.get("goals", ()), setup.get("limits", ())).several
@@ -73,7 +75,8 @@ class Worker:
         self._last_sent = now()
         self._beat: float = setup.get("beat", BEAT)
         self._looked = 0.0
-        self._reports = Reports(self._send, now)
+        self._points: list[dict[str, Any]] = []
+        self._reported = 0.0
         self._log = Log(setup.get("folder"), number, echo)
         self._inline: Any = None
         self._spare = spare
@@ -112,7 +115,7 @@ class Worker:
             self._child = None
         if self._run is None:
             return
-        self._reports.forget()
+        self._points = []
         self._answer(Outcome(State.FAILED, reason="crash", error=told))
 
     def _take(self, message: Message) -> None:
@@ -148,8 +151,8 @@ class Worker:
                 times.append(self._limit())
             if self._setup.get("memory"):
                 times.append(self._looked + MEMORY_EVERY)
-            if self._reports.due is not None:
-                times.append(self._reports.due)
+            if self._points:
+                times.append(self._reported + MERGE)
         return min(times)
 
     def _step(self) -> None:
@@ -160,7 +163,7 @@ class Worker:
             self._listen(self._child)
         if self._run and self._child:
             self._hold_limits(now)
-        if self._reports.due is not None and now >= self._reports.due:
+        if self._points and now >= self._reported + MERGE:
             self._flush()
         if now >= self._last_sent + self._beat:
             self._send({"kind": "beat"})
@@ -203,8 +206,8 @@ class Worker:
 
     def _begin(self, message: Message) -> None:
         self._run = message
-        self._kept = self._cancel = self._killed = None
-        self._reports.begin()
+        self._kept = self._cancel = self._killed = self._last = None
+        self._points = []
         self._log.header(message)
         if self._setup["isolation"] == "none":
             self._evaluate_here(message)
@@ -258,7 +261,7 @@ class Worker:
         tail = self._log.tail.decode(errors="replace").strip()[-(ERROR_BYTES - 300) :]
         where = self._where()
         if self._cancel and self._cancel.why == "end":
-            return self._cancel.outcome(self._reports.last, duration, several=self._several)
+            return self._cancel.outcome(self._last, duration, several=self._several)
         if -code in ENDING or self._ended():
             told = f"ended by {SIGNALS.get(-code, -code)}" if code < 0 else f"ended with exit code {code}"
             return Outcome(State.LOST, reason="lost", error=f"{told} {where}", duration=duration)
@@ -319,7 +322,7 @@ class Worker:
 
     def _judged(self, cancel: Cancel) -> Outcome:
         """The outcome of a trial whose child we have killed."""
-        outcome = cancel.outcome(self._reports.last, self._now() - self._since, killed=True, several=self._several)
+        outcome = cancel.outcome(self._last, self._now() - self._since, killed=True, several=self._several)
         return replace(outcome, error=f"{outcome.error} {self._where()}") if outcome.state is State.FAILED else outcome
 
     def _where(self) -> str:
@@ -360,12 +363,25 @@ class Worker:
     def _hear(self, message: Message) -> None:
         """What the running trial says before its end."""
         if message["kind"] == "report":
-            self._reports.take(message["id"], message["points"])
+            self._report(message["points"])
         elif message["kind"] == "note":
             self._send(message)
 
+    def _report(self, points: list[dict[str, Any]]) -> None:
+        self._points.extend(points)
+        told = [point["value"] for point in points if point["value"] is not None]
+        self._last = told[-1] if told else self._last
+        if len(self._points) > POINTS:
+            del self._points[:-POINTS:2]
+        if self._now() >= self._reported + MERGE or any("checkpoint" in point for point in points):
+            self._flush()  # a checkpoint that the manager has not heard of is of no use
+
     def _flush(self) -> None:
-        self._reports.flush(self._run["id"] if self._run else None)
+        if self._points and self._run:
+            for message in _fitting({"kind": "report", "id": self._run["id"]}, self._points):
+                self._send(message)
+        self._points = []
+        self._reported = self._now()
 
     def _end(self, outcome: Outcome) -> None:
         self._flush()
@@ -413,3 +429,13 @@ def _finished(number: int, outcome: Outcome) -> Message:
     except ValueError as error:
         told = f"the outcome can't be sent: {str(error)[:200]}"
         return messages.finished(number, Outcome(State.FAILED, reason="value", error=told, duration=outcome.duration))
+
+
+def _fitting(head: Message, points: list[dict[str, Any]]) -> list[Message]:
+    """The points in as few messages as their size allows."""
+    try:
+        messages.pack(message := head | {"points": points})
+        return [message]
+    except ValueError:
+        half = len(points) // 2
+        return _fitting(head, points[:half]) + _fitting(head, points[half:]) if half else []
