@@ -264,6 +264,26 @@ def test_many_pieces_become_few(run, tmp_path, monkeypatch):
     assert (back(run.place, tmp_path) / journal.NAME).read_bytes() == (run.folder / journal.NAME).read_bytes()
 
 
+def test_a_journal_that_was_damaged_on_the_disk_replaces_nothing(run, tmp_path, monkeypatch):
+    """What is in S3 was good when it came there, and can be gone on from; later lines become few all the same."""
+    monkeypatch.setattr(pieces, "MERGE", 4)
+    monkeypatch.setattr(pieces, "GROWTH", 2)
+    run.mirror.begin()
+    for event in RUN[:3]:
+        run.write(event)
+        run.mirror.step()
+    good = (run.folder / journal.NAME).read_bytes()
+    with open(run.folder / journal.NAME, "r+b") as file:
+        file.seek(good.index(b'"config"'))
+        file.write(b'"c0nfig"')
+    for event in RUN[3:8]:
+        run.write(event)
+        run.mirror.step()
+    assert [each[1:] for each in spans(run.place)] == [(1, 0), (1, 1), (2, 2), (3, 3), (4, 4), (5, 8)]
+    assert len(run.warnings) == 1 and "is damaged" in run.warnings[0]
+    assert (back(run.place, tmp_path) / journal.NAME).read_bytes().startswith(good)
+
+
 @pytest.mark.parametrize("answer", ["cut", "Errors", "NotImplemented"])
 def test_pieces_that_could_not_be_removed_harm_nobody(run, tmp_path, monkeypatch, answer):
     """The next pass tries again; the next start does where this one ended before; one by one where it must be so."""

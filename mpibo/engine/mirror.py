@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -42,11 +42,12 @@ class Other(ValueError):
 
 
 class Part(NamedTuple):
-    """A piece that is up: where in the journal file the lines are that it is there for."""
+    """A piece that is up: where in the journal file the lines are that it is there for, and the hash of these."""
 
     piece: Piece
     offset: int
     size: int
+    sha256: str
 
 
 class Mirror:
@@ -173,7 +174,7 @@ class Mirror:
                 )
             if each.last == each.piece.last and digest != each.piece.sha256:
                 raise Other(f"{url} holds another run than {reader.path.parent}; give another place with --sync")
-            parts.append(Part(each.piece, start, reader.offset - start))
+            parts.append(Part(each.piece, start, reader.offset - start, digest))
         self._parts = parts
         self._replaced = [piece.name for piece in sorted({*found} - {each.piece for each in chosen})]
         self._reader = reader
@@ -213,17 +214,30 @@ class Mirror:
         if self._reader.line <= self.line:
             return
         start, size = self._offset, self._reader.offset - self._offset
-        self._parts.append(self._put_piece(self.line + 1, self._reader.line, start, size))
+        with open(self._reader.path, "rb") as file:
+            digest = _hash(file, start, size)
+            self._parts.append(self._put_piece(file, self.line + 1, self._reader.line, start, size, digest))
         self.line, self._offset = self._reader.line, self._reader.offset
 
     def _merge(self) -> None:
-        """Make one piece of the last ones, where they are many; it ends where they do, so nothing is ever missing."""
-        if count := pieces.tail([part.size for part in self._parts]):
-            parts = self._parts[-count:]
-            size = sum(part.size for part in parts)
-            merged = self._put_piece(parts[0].piece.first, self.line, parts[0].offset, size)
-            self._parts[-count:] = [merged]
-            self._replaced += [part.piece.name for part in parts]
+        """Make one piece of the last ones, where they are many; it ends where they do, so nothing is ever missing.
+
+        What is up is good; it is replaced only by a file that still holds the same.
+        """
+        count = pieces.tail([part.size for part in self._parts])
+        if not count:
+            return
+        parts = self._parts[-count:]
+        start, size = parts[0].offset, sum(part.size for part in parts)
+        with open(self._reader.path, "rb") as file:
+            if any(_hash(file, part.offset, part.size) != part.sha256 for part in parts):
+                self._parts.clear()
+                self._warn(f"{self._reader.path} is damaged (what is in {self._place.url} stays as it is)")
+                return
+            digest = _hash(file, start, size)
+            merged = self._put_piece(file, parts[0].piece.first, self.line, start, size, digest)
+        self._parts[-count:] = [merged]
+        self._replaced += [part.piece.name for part in parts]
 
     def _remove_replaced(self) -> None:
         """Remove pieces that count no more; those that stay are in nobody's way, and are tried again."""
@@ -233,14 +247,10 @@ class Mirror:
                 self._place.delete(self._replaced[:TOGETHER])
                 del self._replaced[:TOGETHER]
 
-    def _put_piece(self, first: int, last: int, start: int, size: int) -> Part:
-        with open(self._reader.path, "rb") as file:
-            digest = hashlib.sha256()
-            for data in _chunks(file, start, size):
-                digest.update(data)
-            piece = Piece(self._owner.generation, first, last, digest.hexdigest())
-            self._place.send(piece.name, file, start, size, piece.sha256)
-        return Part(piece, start, size)
+    def _put_piece(self, file: IO[bytes], first: int, last: int, start: int, size: int, digest: str) -> Part:
+        piece = Piece(self._owner.generation, first, last, digest)
+        self._place.send(piece.name, file, start, size, digest)
+        return Part(piece, start, size, digest)
 
     def _remove_useless(self) -> None:
         useless = self._there - self._wanted().keys()
@@ -267,13 +277,11 @@ class Mirror:
                 about = os.fstat(file.fileno())
                 if self._views.get(name) == (about.st_mtime_ns, about.st_size):
                     continue
-                digest = hashlib.sha256()
-                for data in _chunks(file, 0, about.st_size):
-                    digest.update(data)
+                digest = _hash(file, 0, about.st_size)
                 if about.st_size > PART:
                     self._place.sweep(name, ())  # what an earlier try has sent of it may be of another version
                 with suppress(Changed):  # written while it was read: the next copy has it
-                    self._place.send(name, file, 0, about.st_size, digest.hexdigest())
+                    self._place.send(name, file, 0, about.st_size, digest)
                     self._views[name] = about.st_mtime_ns, about.st_size
 
 
@@ -320,8 +328,10 @@ class Reader:
         self.earlier.shelf.apply(event)
 
 
-def _chunks(file: IO[bytes], start: int, size: int) -> Iterator[bytes]:
+def _hash(file: IO[bytes], start: int, size: int) -> str:
+    digest = hashlib.sha256()
     file.seek(start)
     while size > 0 and (data := file.read(min(size, 1 << 20))):
         size -= len(data)
-        yield data
+        digest.update(data)
+    return digest.hexdigest()
