@@ -17,7 +17,7 @@ test-mpi:  ## the tests that start mpirun
 	scripts/test.sh -m mpi $(FLAGS)
 
 lint:      ## ruff, and shellcheck and hadolint over the scripts and the Dockerfile
-	@$(ready) && "$$bin/ruff" check . && "$$bin/ruff" format --check . && "$$bin/shellcheck" -x -P scripts scripts/*.sh scripts/mpibo-mpirun slurm/*.sh aws-parallelcluster/*.sh .ci/run && "$$bin/hadolint" Dockerfile
+	@$(ready) && "$$bin/ruff" check . && "$$bin/ruff" format --check . && "$$bin/shellcheck" -x -P scripts scripts/*.sh scripts/mpibo-mpirun slurm/*.sh mpibo/*.sh aws-parallelcluster/*.sh .ci/run && "$$bin/hadolint" Dockerfile
 
 types:     ## mypy
 	@$(ready) && "$$bin/mypy"

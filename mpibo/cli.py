@@ -15,7 +15,7 @@ from mpibo.engine import launch, loading, mpi
 from mpibo.engine.ends import Ended
 from mpibo.engine.job import Job
 from mpibo.engine.probe import Probe
-from mpibo.settings import FIELDS, TRIALS_OF_A_BUILT_IN, literal, load_toml, settings_from
+from mpibo.settings import FIELDS, TRIALS_OF_A_BUILT_IN, Settings, literal, load_toml, settings_from
 from mpibo.store.lock import Locked
 
 GROUPS = {
@@ -75,6 +75,12 @@ def from_flags(given: argparse.Namespace) -> dict[str, Any]:
                 raise ValueError(f"--fix expects NAME=VALUE, got {name!r}")
         values["fix"] = {name: literal(text) for name, _, text in pairs}
     return values
+
+
+def settings_of(given: argparse.Namespace) -> Settings:
+    """The settings that the parsed flags and their file say."""
+    file = load_toml(given.settings) if given.settings else {}
+    return settings_from({key.replace("-", "_"): value for key, value in file.items()}, from_flags(given))
 
 
 def split_command(argv: Sequence[str]) -> tuple[list[str], list[str] | None]:

@@ -10,6 +10,7 @@
 #   MPIBO_OUT       the run folder (default runs/OBJECTIVE-JOBID); --out wins over it
 #   MPIBO_START     seconds that the ranks may take until the search begins, before they are started again (default 300)
 #   MPIBO_REQUEUES  how often it goes on without having got further in between (default 3; 0: it does not go on)
+#   MPIBO_SPOT      1: the nodes are EC2 spot instances, 0: they are not (default: the first node is asked, on EC2 only)
 
 fail() {
     echo "mpibo: $1" >&2
@@ -62,8 +63,11 @@ search() { # [OBJECTIVE] [flags of `mpibo run`] [-- COMMAND]
     [ "${MPIBO_LAUNCH:-srun}" = srun ] || launch+=(-n "${SLURM_NTASKS:-$SLURM_NNODES}")
 
     # The notice comes to this script (#SBATCH --signal=B:USR1@SECONDS), and goes on to each rank. SIGTERM they get too.
-    trap 'kill -USR1 $pid 2>/dev/null || true' USR1 # it may come twice, and late: each spot node's watcher sends it
+    trap 'kill -USR1 $pid 2>/dev/null || true' USR1
     trap : TERM
+    rm -f "$folder/notice"
+    trap 'leave; kill -USR1 $pid 2>/dev/null || true' USR2 # it may come twice, and late: each spot node's watcher sends it
+    watch_spot
     while :; do
         "${launch[@]}" "$python" -m mpibo.run --out "$folder" "$@" & # of two --out the last one counts
         pid=$! began=$SECONDS code=0
@@ -86,7 +90,7 @@ search() { # [OBJECTIVE] [flags of `mpibo run`] [-- COMMAND]
         done
         sleep 3
     done
-    trap : USR1
+    trap : USR1 USR2
 
     if is_new; then # else it did not come so far
         state=$(told state)
@@ -96,6 +100,29 @@ search() { # [OBJECTIVE] [flags of `mpibo run`] [-- COMMAND]
     fi
     exit "$code"
 }
+
+# Starts a watcher on each node that may be taken away: a spot instance of EC2's, which is told two minutes before.
+watch_spot() {
+    local watch spot=${MPIBO_SPOT:-}
+    case $spot in
+    1) ;;
+    '') grep -qs '^Amazon EC2' /sys/class/dmi/id/sys_vendor || return 0 ;;
+    *) return 0 ;;
+    esac
+    watch=$("$python" -c 'import mpibo; print(mpibo.__path__[0])')/spot_watch.sh
+    if [ "$spot" = 1 ] || bash "$watch" --check; then
+        srun --job-name=mpibo-spot --overlap --mpi=none --no-kill --kill-on-bad-exit=0 --nodes="$SLURM_NNODES" \
+            --ntasks="$SLURM_NNODES" --ntasks-per-node=1 --cpus-per-task=1 \
+            bash "$watch" scancel --batch --signal=USR2 "$SLURM_JOB_ID" &
+    fi
+}
+
+# A node is taken away: leaves word in the run folder until when, which the run reads when the signal comes. Of the two
+# minutes some seconds have gone.
+# shellcheck disable=SC2329 # by a trap
+leave() {
+    [ -e "$folder/notice" ] || date -u -d '+110 seconds' +%Y-%m-%dT%H:%M:%SZ >"$folder/notice" || true
+} 2>/dev/null
 
 # Whether status.json is of this start.
 is_new() { [ "$(stamp)" != "$first" ]; }

@@ -16,7 +16,7 @@ from mpibo.goals import aims_in
 from mpibo.store import atomic, journal, pieces
 from mpibo.store.lock import Lock
 from mpibo.store.owner import NAME as OWNER
-from mpibo.store.pieces import Chosen, Gap, checkpoint_name, is_checkpoint
+from mpibo.store.pieces import Chosen, Gap, Piece, checkpoint_name, is_checkpoint
 from mpibo.store.s3 import Changed, Missing, Place, insist
 from mpibo.trial import Event
 
@@ -64,10 +64,15 @@ def default_folder(url: str) -> Path:
 
 def _journal(place: Place) -> bytes:
     """The journal's bytes, from its pieces."""
+    before: list[Piece] = []
     for count in range(AGAIN):
+        found = pieces.pieces_of(insist(lambda: place.names(pieces.FOLDER)))
         try:
-            chosen = pieces.chain(pieces.pieces_of(insist(lambda: place.names(pieces.FOLDER))))
+            chosen = pieces.chain(found)
         except Gap as error:
+            if found != before and count < AGAIN - 1:  # a long list comes in parts, between which pieces may become one
+                before = found
+                continue
             raise ValueError(f"{place.url} is damaged: {error} of the journal (nothing was written)") from None
         if not chosen:
             raise ValueError(f"{place.url} holds no run: there is no journal/ under it")

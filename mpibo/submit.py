@@ -13,10 +13,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mpibo.cli import Parser, describe, from_flags, split_command
+from mpibo.cli import Parser, describe, settings_of, split_command
 from mpibo.cli import parser as run_parser
 from mpibo.objectives import datasets
-from mpibo.settings import load_toml, seconds, settings_from
+from mpibo.settings import seconds
 
 FUNCTIONS = Path(__file__).with_name("job.sh")
 PATIENCE = 60.0  # seconds that sbatch may take
@@ -150,9 +150,7 @@ def _search_of(rest: Sequence[str], command: Sequence[str] | None) -> tuple[str,
     """
     given = run_parser("mpibo submit").parse_args(rest)
     name, _, builtin = describe(given.objective, command)
-    file = load_toml(given.settings) if given.settings else {}
-    flags = from_flags(given)
-    settings = settings_from({key.replace("-", "_"): value for key, value in file.items()}, flags)
+    settings = settings_of(given)
     if not builtin and settings.max_trials is None and settings.walltime is None and settings.target is None:
         raise ValueError("when is the search to end? give --max-trials, --walltime or --target")
     if settings.deadline is not None:

@@ -56,7 +56,7 @@ if [ "$all" ]; then
     check ruff check .
     check ruff format --check .
     check mypy
-    check shellcheck -x -P scripts scripts/*.sh scripts/mpibo-mpirun slurm/*.sh mpibo/job.sh aws-parallelcluster/*.sh .ci/run
+    check shellcheck -x -P scripts scripts/*.sh scripts/mpibo-mpirun slurm/*.sh mpibo/*.sh aws-parallelcluster/*.sh .ci/run
     check hadolint Dockerfile
     "$venv/bin/python" scripts/get_mnist.py || echo "test.sh: MNIST can't be had here; its test will be skipped" >&2
 fi

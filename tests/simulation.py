@@ -77,7 +77,7 @@ def simulate(
     wrap=lambda transport: transport, cost=lambda event: 0.0, start=(), maximize=False,
     goals=(), limits=(), noise=False, schedule=None, budget=1, curve=None,
     interrupted=lambda: None, hook=lambda journal: None, wait=lambda seconds: None,
-    close=True, orphans=None, prior=(), **ends,
+    close=True, orphans=None, prior=(), noticed=lambda: None, **ends,
 ):  # fmt: skip
     """Run to the end in ``folder``; gives the manager, how it ended, and the transport."""
     made = Space(space)
@@ -106,7 +106,7 @@ def simulate(
     manager = Manager(
         Limits(max_trials=max_trials, seed=seed, aims=aims, **ends), transport,
         Inline(search, transport.now, cost), journal, opening, interrupted, tick=1.0, wait=wait, orphans=orphans,
-        prior=() if journal.events else prior,
+        prior=() if journal.events else prior, noticed=noticed,
     )  # fmt: skip
     with transport:
         ended = manager.run()

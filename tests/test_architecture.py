@@ -67,6 +67,7 @@ MAY_IMPORT = {
     "run": f"{TOP} cli",
     "commands": f"{TOP} cli",
     "submit": f"{TOP} cli",
+    "needs": f"{TOP} cli",
     "pulling": f"{RECORDS} store engine",
     "resuming": f"{TOP} cli pulling",
     "grammar": RECORDS,

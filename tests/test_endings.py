@@ -1,13 +1,13 @@
 """How a run ends in time: deadlines, signals, time limits, stragglers; in virtual time."""
 
 import signal
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from simulation import simulate, value
 
-from mpibo.engine.deadline import seconds_left
-from mpibo.engine.ends import GRACES, Deadline
+from mpibo.engine.deadline import noticed, seconds_left
+from mpibo.engine.ends import GRACES, Deadline, grace_after
 from mpibo.engine.manager import ANSWER
 from mpibo.engine.signals import GRACE, Signals
 from mpibo.engine.transport import Flaky
@@ -112,6 +112,47 @@ def test_a_notice_of_the_allocations_end_leaves_trials_all_of_its_time(tmp_path,
     )
     assert (ended.why, ended.exit_code) == ("SIGUSR1", 75) and close_line(tmp_path)["t"] < last
     assert {trial.state for trial in rows(tmp_path)} == {State.DONE if deadline == 200.0 else State.LOST}
+
+
+@pytest.mark.parametrize("deadline", [None, 9000.0, 3000.0])
+def test_a_machine_that_is_taken_away_leaves_trials_what_its_notice_leaves(tmp_path, deadline):
+    """110 s, whenever the allocation may end: 90 for trials, the rest for what comes after them."""
+    signal = Signal("SIGUSR1", 30.0)
+    duration = lambda run, rng: 100.0 if run["id"] else 900.0  # noqa: E731
+    _, ended, _ = simulate(tmp_path, workers=3, max_trials=400, duration=duration, deadline=deadline,
+                           interrupted=signal, wrap=signal.wrap, noticed=lambda: 110.0)  # fmt: skip
+    assert ended.why == "SIGUSR1" and 119 < close_line(tmp_path)["t"] < 124
+    assert [trial.state for trial in rows(tmp_path)] == [State.LOST, State.DONE, State.DONE]
+
+
+@pytest.mark.parametrize(
+    ("signal", "noticed", "left", "grace"),
+    [
+        ("SIGUSR1", None, None, GRACES["SIGUSR1"]),
+        ("SIGUSR1", 110.0, None, 90.0),
+        ("SIGUSR1", 110.0, 60.0, 50.0),  # of the allocation there is less
+        ("SIGUSR1", 5.0, None, 0.0),
+        ("SIGTERM", 110.0, None, GRACES["SIGTERM"]),
+    ],
+)
+def test_who_knows_least_time_is_believed(signal, noticed, left, grace):
+    deadline = Deadline(1000.0 + left - 10.0, 20.0) if left else None
+    assert grace_after(signal, noticed, deadline, 1000.0) == grace
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [("{soon:%Y-%m-%dT%H:%M:%SZ}", True), ("{soon:%Y-%m-%dT%H:%M:%SZ}\n", True), ("{past:%Y-%m-%dT%H:%M:%SZ}", False),
+     ("{soon:%Y-%m-%dT%H:%M:%S}", False), ("soon", False), ("", False), (None, False)],
+)  # fmt: skip
+def test_a_notice_is_a_date_that_is_still_to_come(tmp_path, text, known):
+    now = datetime.now(UTC)
+    if text is not None:
+        (tmp_path / "notice").write_text(
+            text.format(soon=now + timedelta(seconds=100), past=now - timedelta(seconds=5))
+        )
+    found = noticed(tmp_path / "notice")
+    assert found is None if not known else 80 < found <= 100
 
 
 def test_walltime_ends_with_code_0(tmp_path):

@@ -20,13 +20,12 @@ from a_run import RUN, end, start
 from s3_server import BUCKET, SECRETS, Proxy, environment, served
 
 import mpibo
-from mpibo.engine import mirror as mirror_module
 from mpibo.engine.ends import TAKEN
 from mpibo.engine.keeper import Keeper
 from mpibo.engine.mirror import Mirror, Other, Taken
 from mpibo.pulling import pull
 from mpibo.settings import settings_from
-from mpibo.store import journal
+from mpibo.store import journal, pieces
 from mpibo.store.lock import Holder, Locked
 from mpibo.store.owner import Lost, Owner
 from mpibo.store.pieces import Gap, Piece, chain, checkpoint_name, pieces_of
@@ -35,6 +34,7 @@ from mpibo.trial import trials_of
 
 pytest.importorskip("boto3")
 pytest.importorskip("moto")
+ClientError = pytest.importorskip("botocore.exceptions").ClientError
 
 ME = Holder.me()
 ELSEWHERE = replace(ME, host="elsewhere", boot="other", token="elsewhere")
@@ -238,20 +238,86 @@ def test_everything_is_encrypted_and_has_a_checksum(run, server):
         assert "ChecksumSHA256" in about or not 0 < each["Size"] <= PART  # moto tells none of others
 
 
+def spans(place):
+    """The pieces that are there: who put which lines."""
+    return [(each.generation, each.first, each.last) for each in pieces_of(place.names("journal/"))]
+
+
 def test_many_pieces_become_few(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(mirror_module, "MERGE", 4)
+    """Those of earlier starts, too: when the piece that stands for them has come they go, by one request."""
+    monkeypatch.setattr(pieces, "MERGE", 4)
+    monkeypatch.setattr(pieces, "GROWTH", 2)
+    for events in (RUN[:7], RUN[7:8]):
+        again = Run(run.folder, Place(run.place.url))
+        again.mirror.begin()
+        for event in events:
+            again.write(event)
+            again.asked.clear()
+            again.mirror.step()
+        again.owner.release()
+    assert [(what, name[:38]) for what, name in again.asked if "delete" in what or "journal" in name] == [
+        ("put_object", "journal/0002/000000000008-000000000008"),
+        ("put_object", "journal/0002/000000000005-000000000008"),
+        ("delete_objects", ""),
+    ]
+    assert spans(run.place) == [(1, 1, 4), (2, 5, 8), (2, 8, 7)]
+    assert (back(run.place, tmp_path) / journal.NAME).read_bytes() == (run.folder / journal.NAME).read_bytes()
+
+
+def test_a_journal_that_was_damaged_on_the_disk_replaces_nothing(run, tmp_path, monkeypatch):
+    """What is in S3 was good when it came there, and can be gone on from; later lines become few all the same."""
+    monkeypatch.setattr(pieces, "MERGE", 4)
+    monkeypatch.setattr(pieces, "GROWTH", 2)
     run.mirror.begin()
-    for event in RUN * 2:
+    for event in RUN[:3]:
         run.write(event)
         run.mirror.step()
-    kept = pieces_of(run.place.names("journal/"))
-    assert [(each.first, each.last) for each in kept if each.last >= each.first] == [
-        (1, 16),
-        (17, 20),
-        (21, 21),
-        (22, 22),
-    ]
+    good = (run.folder / journal.NAME).read_bytes()
+    with open(run.folder / journal.NAME, "r+b") as file:
+        file.seek(good.index(b'"config"'))
+        file.write(b'"c0nfig"')
+    for event in RUN[3:8]:
+        run.write(event)
+        run.mirror.step()
+    assert [each[1:] for each in spans(run.place)] == [(1, 0), (1, 1), (2, 2), (3, 3), (4, 4), (5, 8)]
+    assert len(run.warnings) == 1 and "is damaged" in run.warnings[0]
+    assert (back(run.place, tmp_path) / journal.NAME).read_bytes().startswith(good)
+
+
+@pytest.mark.parametrize("answer", ["cut", "Errors", "NotImplemented"])
+def test_pieces_that_could_not_be_removed_harm_nobody(run, tmp_path, monkeypatch, answer):
+    """The next pass tries again; the next start does where this one ended before; one by one where it must be so."""
+    monkeypatch.setattr(pieces, "MERGE", 4)
+    monkeypatch.setattr(pieces, "GROWTH", 2)
+    delete, broken = run.place._client.delete_objects, True
+
+    def answered(**arguments):
+        if not broken:
+            return delete(**arguments)
+        if answer == "Errors":
+            objects = arguments["Delete"]["Objects"]
+            delete(**arguments | {"Delete": {"Objects": objects[1:]}})
+            return {"Errors": [{"Key": objects[0]["Key"], "Code": "InternalError"}]}
+        if answer == "NotImplemented":
+            raise ClientError(
+                {"Error": {"Code": answer}, "ResponseMetadata": {"HTTPStatusCode": 501}}, "delete_objects"
+            )
+        raise ConnectionError
+
+    monkeypatch.setattr(run.place._client, "delete_objects", answered)
+    run.mirror.begin()
+    for event in RUN[:4]:
+        run.write(event)
+        run.mirror.step()
+    assert len(spans(run.place)) == {"cut": 6, "Errors": 3, "NotImplemented": 2}[answer]
     assert (back(run.place, tmp_path) / journal.NAME).read_bytes() == (run.folder / journal.NAME).read_bytes()
+    if answer == "Errors":  # the next start
+        run.owner.release()
+        run = Run(run.folder, Place(run.place.url))
+        run.mirror.begin()
+    broken = False
+    run.mirror.step()
+    assert len(spans(run.place)) == 2
 
 
 def test_a_restart_goes_on_behind_what_is_there(run, tmp_path):

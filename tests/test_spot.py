@@ -1,18 +1,22 @@
-"""A spot interruption notice is the deadline: scripts/spot_watch.sh, against a metadata service on loopback."""
+"""A spot interruption notice is the deadline: mpibo/spot_watch.sh, against a metadata service on loopback."""
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from mpibo.engine.ends import CLOSING, GRACE
+
 ROOT = Path(__file__).resolve().parent.parent
-WATCH = ROOT / "scripts" / "spot_watch.sh"
+WATCH = ROOT / "mpibo" / "spot_watch.sh"
 NOTICE = '{"action": "terminate", "time": "2026-11-21T18:02:00Z"}'
 
 
@@ -130,3 +134,26 @@ def test_the_notice_ends_a_run_in_order(service, tmp_path):
     assert manager.wait(timeout=60) == 75
     assert watcher.wait(timeout=60) == 0
     assert json.loads((run / "status.json").read_text())["exit_code"] == 75
+
+
+DEAF = """
+import time
+space = {"x": (0.0, 1.0)}
+def train(x, *, trial):
+    (trial.folder / "began").touch()
+    time.sleep(100)
+"""
+
+
+def test_a_notice_in_the_run_folder_says_how_long_trials_have(tmp_path):
+    """23 s until the machine is gone: those that hear nothing are killed after 3 s, not 20."""
+    (tmp_path / "tune.py").write_text(DEAF)
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "mpibo.run", "tune.py:train", "--max-trials", "9", "--workers", "2"]
+    manager = subprocess.Popen([*command, "--out", str(run)], cwd=tmp_path, stdout=-3, stderr=-3)
+    until(lambda: len(list(run.glob("trials/*/began"))) == 2)
+    (run / "notice").write_text((datetime.now(UTC) + timedelta(seconds=CLOSING + 3)).isoformat())
+    began = time.monotonic()
+    manager.send_signal(signal.SIGUSR1)
+    assert manager.wait(timeout=60) == 75 and 2 < time.monotonic() - began < GRACE
+    assert (run / "journal.jsonl").read_text().count('"lost"') == 2

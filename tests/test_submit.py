@@ -2,19 +2,26 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from mpibo import needs
+from mpibo.engine.deadline import noticed
 from mpibo.submit import SHAPE, submit
 
 ROOT = Path(__file__).resolve().parents[1]
 # Stands for srun: writes the run folder as a run would that ended so; counts the signals that it is sent.
 SRUN = """#!/usr/bin/env python3
 import json, os, pathlib, signal, sys, time
+if "--job-name=mpibo-spot" in sys.argv:
+    pathlib.Path("spot").write_text(" ".join(sys.argv[1:]))
+    sys.exit()
 flags = sys.argv[: sys.argv.index("--")] if "--" in sys.argv else sys.argv
 out = [value for flag, value in zip(flags, flags[1:]) if flag == "--out"][-1]
 folder = pathlib.Path(out)
@@ -68,13 +75,13 @@ def calls(folder):
     return (folder / "log").read_text().splitlines() if (folder / "log").exists() else []
 
 
-def start(fake, *arguments, **variables):
+def start(fake, *arguments, script=ROOT / "slurm/run.sh", **variables):
     """Start slurm/run.sh, as in a job."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "MPIBO_"))}
     environment = kept | JOB | {"MPIBO_HOME": str(ROOT), "MPIBO_PYTHON": "python", "FAKE": json.dumps(fake)}
     environment |= variables
     return subprocess.Popen(
-        ["bash", ROOT / "slurm/run.sh", *arguments], env=environment, text=True, stdout=subprocess.PIPE,
+        ["bash", script, *arguments], env=environment, text=True, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )  # fmt: skip
 
@@ -83,6 +90,13 @@ def run(fake, *arguments, **variables):
     """The exit code of slurm/run.sh, and what it said."""
     process = start(fake, *arguments, **variables)
     return process.wait(timeout=60), process.stdout.read()
+
+
+def until(claim):
+    deadline = time.monotonic() + 60
+    while not claim():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_the_job_ends_with_the_runs_own_code(slurm):
@@ -121,13 +135,72 @@ def test_the_notice_reaches_the_ranks_once_and_the_script_lives_on(slurm):
     process = start(
         {"until": "signal", "why": "SIGUSR1", "code": 75}, "digits", "--out", "mine", "--", "x", "--out", "no"
     )
-    deadline = time.monotonic() + 30
-    while not (slurm / "mine/ready").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until((slurm / "mine/ready").exists)
     process.send_signal(signal.SIGUSR1)
     assert process.wait(timeout=60) == 75 and calls(slurm) == ["scontrol requeue 7"]
     assert (slurm / "mine/signals").read_text() == "1" and not (slurm / "no").exists()
+
+
+@pytest.mark.parametrize("made", [False, True], ids=["run.sh", "mpibo submit"])
+def test_a_spot_node_that_goes_ends_the_job_in_time(slurm, capsys, made):
+    """A watcher on each node sends USR2; the ranks get USR1, and the run folder says until when they have."""
+    script, words = ROOT / "slurm/run.sh", ["digits", "--out", "mine"]
+    if made:
+        assert submit([*words, "--time", "1h", "--dry-run"]) == 0
+        script, words = slurm / "job.sh", []
+        script.write_text(capsys.readouterr().out)
+    (slurm / "mine").mkdir()
+    (slurm / "mine/notice").write_text("of an earlier start")
+    fake = {"until": "signal", "why": "SIGUSR1", "code": 75}
+    process = start(fake, *words, script=script, MPIBO_SPOT="1", MPIBO_PYTHON=sys.executable)
+    until(lambda: (slurm / "mine/ready").exists() and (slurm / "spot").exists())
+    assert not (slurm / "mine/notice").exists()
+    process.send_signal(signal.SIGUSR2)
+    until(lambda: noticed(slurm / "mine/notice"))
+    assert 70 < noticed(slurm / "mine/notice") <= 110
+    assert process.wait(timeout=60) == 75 and calls(slurm) == ["scontrol requeue 7"]
+    assert (slurm / "mine/signals").read_text() == "1"
+    told = (slurm / "spot").read_text()
+    watch = Path(re.search(r" bash (\S+) scancel --batch --signal=USR2 7$", told)[1])
+    assert watch.name == "spot_watch.sh" and watch.is_file() and "--ntasks=2 --ntasks-per-node=1" in told
+
+
+def test_elsewhere_nobody_watches(slurm):
+    for told in ({"MPIBO_SPOT": "0"}, {}):  # this machine is none of EC2's
+        run({"why": "max_trials", "code": 0}, **told)
+    assert not (slurm / "spot").exists()
+
+
+def test_the_data_of_an_objective_are_fetched_before_the_ranks_start(slurm):
+    tool(
+        slurm,
+        "python",
+        f"""#!/bin/sh
+case "$*" in
+*mpibo.needs*) exec {sys.executable} "$@" ;;
+*/get_*) echo "$*" >>{slurm}/log; exit $CODE ;;
+esac
+""",
+    )
+    fetched = str(ROOT / "scripts/get_fashion.py")
+    assert run({}, "rnn", "--fix", "data=fashion", CODE="0")[0] == 0 and calls(slurm) == [fetched]
+    code, said = run({}, "fashion", CODE="1", MPIBO_OUT="no")
+    assert code == 2 and "run scripts/get_fashion.py where there is a network" in said
+    code, said = run({}, "rnn", "--fix", "data", MPIBO_OUT="no")
+    assert (code, said) == (2, "mpibo: --fix expects NAME=VALUE, got 'data'\n") and not (slurm / "no").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "script"),
+    [("", ""), ("mnist", "scripts/get_mnist.py"), ("fashion-architecture --max-trials 3", "scripts/get_fashion.py"),
+     ("rnn", ""), ("rnn --budget 2 --fix data=mnist", "scripts/get_mnist.py"), ("--settings a.toml rnn", ""),
+     ("--settings b.toml rnn", "scripts/get_fashion.py"), ("cifar10cnn", ""), ("--space s.toml -- mnist", "")],
+)  # fmt: skip
+def test_which_script_fetches_what_a_search_reads(slurm, capsys, words, script):
+    (slurm / "a.toml").write_text("max-trials = 3\n")
+    (slurm / "b.toml").write_text('[fix]\ndata = "fashion"\n')
+    assert needs.main(words.split()) == 0
+    assert capsys.readouterr().out.strip() == script and (not script or (ROOT / script).is_file())
 
 
 def test_a_start_that_hangs_is_done_again(slurm):

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
 from mpibo.settings import seconds
 
@@ -26,6 +27,17 @@ def seconds_left(environ: Mapping[str, str] = os.environ) -> float | None:
         return seconds(_full(told))
     except (OSError, subprocess.SubprocessError, ValueError):
         return None  # no squeue here, or UNLIMITED, NOT_SET, INVALID
+
+
+def noticed(path: Path) -> float | None:
+    """Seconds until the date that a file holds, which whoever sends SIGUSR1 may write before; None where that is past.
+
+    It is in ISO form, with its offset to UTC. No file, or no such date in it, is None too.
+    """
+    try:
+        return until(path.read_text().strip()) or None
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def until(date: str) -> float:

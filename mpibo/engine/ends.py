@@ -12,6 +12,7 @@ GRACE = 20.0  # after those in which running trials may end in order, at most;
 PART = 0.05  # of a short allocation each of them is this part
 # Seconds that running trials are given after a signal. A launcher that was told to end kills its ranks soon.
 GRACES = {"SIGUSR1": GRACE, "SIGTERM": 3.0, "SIGINT": 0.0}
+CLOSING = 20.0  # seconds that closing a run may take, of those that a notice in the run folder tells of
 NOTICE = 3600.0  # seconds before the allocation's end from which on SIGUSR1 is the scheduler's notice of it
 CODES = {"SIGINT": 130}  # of a run that a signal ends; else
 REQUEUE = 75
@@ -85,3 +86,18 @@ class Deadline:
     def is_near(self, now: float) -> bool:
         """Whether trials that run must be told to end."""
         return now >= self.last_end - self.grace
+
+
+def grace_after(signal: str, noticed: float | None, deadline: Deadline | None, now: float) -> float:
+    """Seconds that running trials are given after a signal that comes now.
+
+    Args:
+        noticed: Seconds until the machine is gone, where a notice tells; None: it does not.
+        deadline: The end of the allocation, where it is known.
+    """
+    if signal == "SIGUSR1":
+        left = deadline.notice(now) if deadline else None
+        known = ([] if noticed is None else [max(0.0, noticed - CLOSING)]) + ([] if left is None else [left])
+        if known:
+            return min(known)
+    return GRACES.get(signal, 0.0)

@@ -22,7 +22,7 @@ from mpibo.engine import mpi, orphans
 from mpibo.engine.account import take_in
 from mpibo.engine.beginning import Beginning, beginning
 from mpibo.engine.children import Child
-from mpibo.engine.deadline import seconds_left, until
+from mpibo.engine.deadline import noticed, seconds_left, until
 from mpibo.engine.ends import CODES, LEASE, REQUEUE, TAKEN, Ended, Limits
 from mpibo.engine.environment import child_environment, fair_threads, scheduler_job
 from mpibo.engine.folder import check_limits, check_same, keep_source, open_folder, settings_toml
@@ -134,6 +134,7 @@ def run(
         manager = Manager(
             limits, transport, Introduced(proposer, first), journal, _opening(job, begun, workers),
             signals.ended, keeper, prior=() if journal.events else begun.results, orphans=kept, earlier=earlier,
+            noticed=lambda: noticed(folder / "notice"),
         )  # fmt: skip
         keeper.manager = manager
         keeper.write(None)

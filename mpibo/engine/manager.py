@@ -14,7 +14,7 @@ from mpibo.engine import messages
 from mpibo.engine.account import Account, Blocked, Earlier, take_in
 from mpibo.engine.asking import Asker, Asking
 from mpibo.engine.care import Care
-from mpibo.engine.ends import CODES, GRACES, REQUEUE, TAKEN, Deadline, Ended, Limits
+from mpibo.engine.ends import CODES, REQUEUE, TAKEN, Deadline, Ended, Limits, grace_after
 from mpibo.engine.failing import Failing
 from mpibo.engine.messages import Message
 from mpibo.engine.overtime import Overtime
@@ -47,6 +47,7 @@ class Manager:
         tick: Seconds between looks at signals and limits.
         wait: Sleeps, while the disk is full.
         earlier: What the earlier starts left, where that is known already.
+        noticed: Gives the seconds until this machine is gone, where that is known.
 
     Attributes:
         ledger: The rows that run, the best one, the counts.
@@ -58,6 +59,7 @@ class Manager:
         interrupted: Callable[[], str | None] = lambda: None, keep: Callable[[], str | None] = lambda: None,
         tick: float = TICK, prior: Sequence[Event] = (), orphans: Mapping[int, Message] | None = None,
         wait: Callable[[float], None] = time.sleep, earlier: Earlier | None = None,
+        noticed: Callable[[], float | None] = lambda: None,
     ) -> None:  # fmt: skip
         workers = len(transport.workers)
         self.limits = limits
@@ -68,6 +70,7 @@ class Manager:
         self.closing: Ended | None = None
         self._transport = transport
         self._interrupted = interrupted
+        self._noticed = noticed
         self._keep = keep
         self._tick = tick
         self._roster = Roster(transport.workers, transport.now())
@@ -147,8 +150,7 @@ class Manager:
         now = self._transport.now()
         if (signal := self._interrupted()) is not None and signal != self._heeded:
             self._heeded = signal
-            notice = self._deadline.notice(now) if self._deadline and signal == "SIGUSR1" else None
-            grace = GRACES.get(signal, 0.0) if notice is None else notice
+            grace = grace_after(signal, self._noticed(), self._deadline, now)
             self._wind_down(Ended(signal, CODES.get(signal, REQUEUE)), grace)
         if now >= self._ticked + self._tick:
             self._ticked = now

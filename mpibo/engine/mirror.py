@@ -1,7 +1,8 @@
 """Mirror a run folder to S3 while it grows: what is up there is, at any time, a run that can go on.
 
 One pass takes the journal's lines up to the last one that is on the disk, brings up the checkpoints that are of use
-after that line, then the lines as one piece, and only then removes checkpoints that these lines made useless.
+after that line, then the lines as one piece, and only then removes checkpoints that these lines made useless. At last
+it makes one piece of many, where there are many (pieces.py), and removes them when that is there.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from mpibo.engine.account import Earlier, take_in
 from mpibo.engine.keeping import place as file_of
@@ -21,7 +22,7 @@ from mpibo.store import pieces
 from mpibo.store.journal import NAME, event_of
 from mpibo.store.owner import Owner
 from mpibo.store.pieces import Gap, Piece, checkpoint_name
-from mpibo.store.s3 import PART, Changed, Place
+from mpibo.store.s3 import PART, TOGETHER, Changed, Place, Trouble
 from mpibo.trial import Event
 
 VIEWS = ("settings.toml", "status.json", "results.csv")
@@ -29,7 +30,6 @@ LAST_VIEWS = ("results.h5", "report.html")  # large, and made from the journal: 
 FOLDERS = ("logs", "objective")
 VIEWS_EVERY = 30.0  # seconds between two copies of the views, at least,
 VIEWS_SHARE = 20.0  # and as many times as long as the last one took
-MERGE = 32  # pieces of one size that become one
 AGAIN = 3  # tries to get a hold of checkpoints before they are replaced
 
 
@@ -39,6 +39,15 @@ class Taken(Exception):
 
 class Other(ValueError):
     """What is in S3 and the run folder are not one run, or S3 holds more of it; one line."""
+
+
+class Part(NamedTuple):
+    """A piece that is up: where in the journal file the lines are that it is there for, and the hash of these."""
+
+    piece: Piece
+    offset: int
+    size: int
+    sha256: str
 
 
 class Mirror:
@@ -68,7 +77,8 @@ class Mirror:
         self._now = now
         self._reader = Reader(folder / NAME)
         self._offset = 0  # of the journal file, behind ``line``
-        self._own: list[tuple[Piece, int, int, int]] = []  # our pieces: with offset, size, how often merged
+        self._parts: list[Part] = []  # all of the journal that is up
+        self._replaced: list[str] = []  # pieces that count no more, to be removed
         self._there: set[str] = set()  # checkpoints
         self._views: dict[str, tuple[int, int]] = {}  # time of change and size, when sent
         self._views_due = now()
@@ -121,6 +131,9 @@ class Mirror:
             self._send_views(last)
             took = self._now() - began
             self._views_due = self._now() + max(VIEWS_EVERY, VIEWS_SHARE * took)
+        if not last:  # there may be little time
+            self._merge()
+            self._remove_replaced()
 
     @property
     def behind(self) -> int:
@@ -143,11 +156,14 @@ class Mirror:
         """Take in the local lines that are up already; they must be the same."""
         url, reader = self._place.url, Reader(self._reader.path)
         try:
-            chosen = pieces.chain(pieces.pieces_of(self._place.names(pieces.FOLDER)))
+            found = pieces.pieces_of(self._place.names(pieces.FOLDER))
+            chosen = pieces.chain(found)
         except Gap as error:
             raise Other(f"{url} is damaged: {error} (give another place with --sync)") from None
         total = pieces.last_line(chosen)
+        parts: list[Part] = []
         for each in chosen:
+            start = reader.offset
             digest = reader.read(each.last)
             if reader.line < each.last:
                 if reader.line == 0 and not reader.path.exists():
@@ -158,6 +174,9 @@ class Mirror:
                 )
             if each.last == each.piece.last and digest != each.piece.sha256:
                 raise Other(f"{url} holds another run than {reader.path.parent}; give another place with --sync")
+            parts.append(Part(each.piece, start, reader.offset - start, digest))
+        self._parts = parts
+        self._replaced = [piece.name for piece in sorted({*found} - {each.piece for each in chosen})]
         self._reader = reader
         self.line, self._offset = reader.line, reader.offset
 
@@ -195,31 +214,50 @@ class Mirror:
         if self._reader.line <= self.line:
             return
         start, size = self._offset, self._reader.offset - self._offset
-        self._put_piece(self.line + 1, self._reader.line, start, size, 0)
-        self.line, self._offset = self._reader.line, self._reader.offset
-        while len(self._own) >= MERGE and len({merged for *_, merged in self._own[-MERGE:]}) == 1:
-            parts = self._own[-MERGE:]
-            del self._own[-MERGE:]
-            (head, at, _, merged), tail = parts[0], parts[-1][0]
-            self._put_piece(head.first, tail.last, at, sum(size for _, _, size, _ in parts), merged + 1)
-            self._place.delete([piece.name for piece, *_ in parts])
-
-    def _put_piece(self, first: int, last: int, start: int, size: int, merged: int) -> None:
         with open(self._reader.path, "rb") as file:
-            digest = hashlib.sha256()
-            for data in _chunks(file, start, size):
-                digest.update(data)
-            piece = Piece(self._owner.generation, first, last, digest.hexdigest())
-            self._place.send(piece.name, file, start, size, piece.sha256)
-        self._own.append((piece, start, size, merged))
+            digest = _hash(file, start, size)
+            self._parts.append(self._put_piece(file, self.line + 1, self._reader.line, start, size, digest))
+        self.line, self._offset = self._reader.line, self._reader.offset
+
+    def _merge(self) -> None:
+        """Make one piece of the last ones, where they are many; it ends where they do, so nothing is ever missing.
+
+        What is up is good; it is replaced only by a file that still holds the same.
+        """
+        count = pieces.tail([part.size for part in self._parts])
+        if not count:
+            return
+        parts = self._parts[-count:]
+        start, size = parts[0].offset, sum(part.size for part in parts)
+        with open(self._reader.path, "rb") as file:
+            if any(_hash(file, part.offset, part.size) != part.sha256 for part in parts):
+                self._parts.clear()
+                self._warn(f"{self._reader.path} is damaged (what is in {self._place.url} stays as it is)")
+                return
+            digest = _hash(file, start, size)
+            merged = self._put_piece(file, parts[0].piece.first, self.line, start, size, digest)
+        self._parts[-count:] = [merged]
+        self._replaced += [part.piece.name for part in parts]
+
+    def _remove_replaced(self) -> None:
+        """Remove pieces that count no more; those that stay are in nobody's way, and are tried again."""
+        if self._replaced:
+            self._keep(now=True)
+            with suppress(Trouble):
+                self._place.delete(self._replaced[:TOGETHER])
+                del self._replaced[:TOGETHER]
+
+    def _put_piece(self, file: IO[bytes], first: int, last: int, start: int, size: int, digest: str) -> Part:
+        piece = Piece(self._owner.generation, first, last, digest)
+        self._place.send(piece.name, file, start, size, digest)
+        return Part(piece, start, size, digest)
 
     def _remove_useless(self) -> None:
         useless = self._there - self._wanted().keys()
         if useless:
             self._keep(now=True)
-        for name in sorted(useless):
-            self._place.delete([name])
-            self._there.discard(name)
+            self._place.delete(sorted(useless))
+            self._there -= useless
         if not self._swept:
             self._place.sweep("", self._wanted())
             self._swept = True
@@ -239,13 +277,11 @@ class Mirror:
                 about = os.fstat(file.fileno())
                 if self._views.get(name) == (about.st_mtime_ns, about.st_size):
                     continue
-                digest = hashlib.sha256()
-                for data in _chunks(file, 0, about.st_size):
-                    digest.update(data)
+                digest = _hash(file, 0, about.st_size)
                 if about.st_size > PART:
                     self._place.sweep(name, ())  # what an earlier try has sent of it may be of another version
                 with suppress(Changed):  # written while it was read: the next copy has it
-                    self._place.send(name, file, 0, about.st_size, digest.hexdigest())
+                    self._place.send(name, file, 0, about.st_size, digest)
                     self._views[name] = about.st_mtime_ns, about.st_size
 
 
@@ -292,8 +328,10 @@ class Reader:
         self.earlier.shelf.apply(event)
 
 
-def _chunks(file: IO[bytes], start: int, size: int) -> Iterator[bytes]:
+def _hash(file: IO[bytes], start: int, size: int) -> str:
+    digest = hashlib.sha256()
     file.seek(start)
     while size > 0 and (data := file.read(min(size, 1 << 20))):
         size -= len(data)
-        yield data
+        digest.update(data)
+    return digest.hexdigest()

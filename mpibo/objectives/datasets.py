@@ -86,18 +86,25 @@ def load(kind: Kind, root: str, train: bool) -> tuple[Any, Any]:
     return images, torch.as_tensor(part.targets)
 
 
-def lack(objective: str, fixed: Mapping[str, Any]) -> str:
-    """What a built-in objective's trials would fail with here for want of data, in a line; empty where they are there.
+def read_by(objective: str, fixed: Mapping[str, Any]) -> Kind | None:
+    """The data set that a built-in objective's trials read; None where they need none but scikit-learn's.
 
     Args:
         fixed: The arguments that are held; ``data`` may name the data set.
     """
     for name, kind in KINDS.items():
-        folder = os.path.join(_root(), kind.folder)
-        is_there = os.path.isdir(folder) and os.listdir(folder)
-        if (fixed.get("data") == name or objective in kind.read_by) and not is_there:
-            return kind.lack(_root())
-    return ""
+        if fixed.get("data") == name or objective in kind.read_by:
+            return kind
+    return None
+
+
+def lack(objective: str, fixed: Mapping[str, Any]) -> str:
+    """What a built-in objective would fail with here for want of data, in a line; empty where they are there."""
+    kind = read_by(objective, fixed)
+    if kind is None:
+        return ""
+    folder = os.path.join(_root(), kind.folder)
+    return "" if os.path.isdir(folder) and os.listdir(folder) else kind.lack(_root())
 
 
 def _root() -> str:

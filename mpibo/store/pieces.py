@@ -3,15 +3,22 @@
 ``journal/0003/000000000812-000000000840-HASH.jsonl`` holds lines 812 to 840, put by the third owner of the place. An
 owner's first piece begins where it took over (an empty one says so at once), and from that line on the pieces of
 earlier owners do not count: what an owner that does not know yet that it was fenced off still puts harms nobody.
+
+The last pieces, of earlier owners too, become one: a piece of the owner's that begins where the first of them begins
+and ends where the last one does. By the same rule they do not count from the moment on at which it is there, all at
+once.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 FOLDER = "journal/"
+MERGE = 32  # pieces that become one, at least,
+GROWTH = 4  # in one so many times as large as each of them,
+LARGEST = 8 * 2**20  # bytes, at most: one put, so it is there whole or not at all
 _NAME = re.compile(r"journal/(\d+)/(\d+)-(\d+)-([0-9a-f]{64})\.jsonl")
 _CHECKPOINT = re.compile(r"checkpoints/(\d+)/(\d+)-([0-9a-f]{64})\.ckpt")
 
@@ -95,6 +102,25 @@ def _walk(own: dict[int, Piece], begin: int, end: int | None) -> tuple[list[Chos
     if end is None and (beyond := [first for first in own if first > line]):
         raise Gap(f"lines {line} to {min(beyond) - 1} are missing")
     return taken, line
+
+
+def tail(sizes: Sequence[int]) -> int:
+    """How many of the last pieces are to become one now; 0 for none.
+
+    Since a line goes each time into a piece ``GROWTH`` times as large, it is sent few times. It takes nothing but sizes
+    to know, so a start goes on with what the starts before it have left.
+
+    Args:
+        sizes: Bytes of each piece, in the order of their lines.
+    """
+    chosen = total = most = 0
+    for count, size in enumerate(reversed(sizes), start=1):
+        total, most = total + size, max(most, size)
+        if total > LARGEST:
+            break
+        if count >= MERGE and total >= GROWTH * most:
+            chosen = count
+    return chosen
 
 
 def last_line(chosen: Iterable[Chosen]) -> int:

@@ -24,7 +24,9 @@ from mpibo.store.atomic import sync_folder
 
 PART = 8 * 2**20  # bytes of a part; a larger object goes in several
 MOST_PARTS = 9000  # of one object (S3's own limit is 10,000)
+TOGETHER = 1000  # objects that one request may remove, by S3's own limit
 LONGEST_WAIT = 30.0  # seconds between two tries
+HOPELESS = {*range(400, 500), 501} - {408, 409, 429}  # answers after which asking again will not help
 NEEDS = "S3 needs the package boto3: pip install 'mpibo[aws]'"
 
 T = TypeVar("T")
@@ -85,6 +87,7 @@ class Place:
         key = os.environ.get("MPIBO_S3_KMS_KEY")
         self._crypt = {"ServerSideEncryption": "aws:kms" if key else "AES256"} | ({"SSEKMSKeyId": key} if key else {})
         self._client = _client()
+        self._singly = False  # this store removes objects one by one only
 
     def names(self, under: str = "") -> dict[str, int]:
         """The objects whose names begin so, with their sizes."""
@@ -207,9 +210,30 @@ class Place:
             _check(digest.hexdigest(), sha256, name)
 
     def delete(self, names: Iterable[str]) -> None:
-        """Remove objects; one that is not there is removed."""
-        for name in names:
-            self._ask("delete_object", Key=self._prefix + name)
+        """Remove objects, many by one request where the store can do that; one that is not there is removed.
+
+        Raises:
+            Trouble: Some of them may be there still.
+        """
+        keys = [self._prefix + name for name in names]
+        for at in range(0, len(keys), TOGETHER):
+            part = keys[at : at + TOGETHER]
+            if len(part) == 1 or self._singly or not self._delete_together(part):
+                for key in part:
+                    self._ask("delete_object", Key=key)
+
+    def _delete_together(self, keys: list[str]) -> bool:
+        """Gives False where the store does not take such a request."""
+        try:
+            answer = self._ask("delete_objects", Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True})
+        except Trouble as error:
+            self._singly = error.hopeless or isinstance(error, Missing)
+            if self._singly:
+                return False
+            raise
+        if errors := answer.get("Errors"):
+            raise Trouble(f"{self.url}: S3 does not remove {len(errors)} objects ({_plain(errors[0].get('Code'))})")
+        return True
 
     def sweep(self, under: str, keep: Iterable[str]) -> None:
         """Give up uploads in parts that began and never ended, of names that begin so, but for some."""
@@ -289,13 +313,18 @@ def _guarded(call: Callable[[], T], url: str) -> T:
             raise Changed(f"{url}: an object is damaged (its checksum differs)") from None
         if not isinstance(answer, dict):
             raise _unanswered(error, url) from None
-        code = re.sub(r"\W+", "", str(answer.get("Error", {}).get("Code", "")))[:60]
+        code = _plain(answer.get("Error", {}).get("Code"))
         status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if status == 412 or code == "PreconditionFailed":
         raise Conflict
     if code in ("NoSuchKey", "NoSuchUpload") or (status == 404 and code != "NoSuchBucket"):
         raise Missing(f"{url}: S3 answers {code}")
-    raise Trouble(f"{url}: S3 answers {code}", hopeless=400 <= status < 500 and status not in (408, 409, 429))
+    raise Trouble(f"{url}: S3 answers {code}", hopeless=status in HOPELESS)
+
+
+def _plain(code: object) -> str:
+    """A code of S3's; nothing else that an answer might hold can hide in it."""
+    return re.sub(r"\W+", "", str(code or ""))[:60]
 
 
 def _unanswered(error: Exception, url: str) -> Trouble:

@@ -8,7 +8,7 @@
 set -u
 service=${AWS_EC2_METADATA_SERVICE_ENDPOINT:-http://169.254.169.254}
 service=${service%/}/latest
-trap '' USR1 # it is meant for the search, and a scheduler sends it to all that run
+trap '' USR1 USR2 # they are meant for the search, and a scheduler may send them to all that run
 
 ask() { # SECONDS [flags of curl] PATH
     curl -s --noproxy '*' --max-time "$1" "${@:2:$#-2}" "$service/${*: -1}"
