@@ -11,7 +11,7 @@ from mpibo.engine import messages
 from mpibo.engine.cancelling import Cancel
 from mpibo.engine.messages import Message
 from mpibo.engine.reports import Reports
-from mpibo.trial import Outcome
+from mpibo.trial import Outcome, State
 
 Point = dict[str, Any]  # ``step value metrics`` of a report, ``checkpoint`` where one was saved
 
@@ -44,7 +44,7 @@ def training_of(run: Message, outcome: Outcome, points: Sequence[Point] = ()) ->
     """
     first, last = begun(run), run["budget"]
     told = [dict(point) for point in points]
-    if run.get("rung"):  # the end of its budget is saved, and told
+    if run.get("rung") and outcome.state is State.DONE:  # the end of its budget is saved, and told
         if not told or told[-1]["step"] != last:
             told.append({"step": last, "value": None, "metrics": {}})
         told[-1]["checkpoint"] = {"step": last, "sha256": f"{run['id']:064x}", "bytes": 1}
