@@ -179,7 +179,12 @@ def _parser() -> Parser:
     add("--max-trials", metavar="N", help=f"evaluations (default {ROUNDS} a worker)")
     add("--walltime", metavar="TIME", help="of the allocation, 90s 30m 2h 1d")
     add("--method", metavar="NAME", help=f"how to search (default the run's, else {DEFAULT})")
-    add("--schedule", metavar="NAME", help="how much of its budget a config gets (default the run's)")
+    add(
+        "--schedule",
+        metavar="NAME",
+        help="how much of its budget a config gets (default the run's); one that stops trials needs a run whose trials "
+        "have reported, or a built-in function that does: a new config trains as the run's nearest one did",
+    )
     add("--budget", metavar="N|LOW:HIGH", help="of a trial; the durations are of the largest (default the run's)")
     add("--seed", metavar="N", type=int, help="of the search and the durations (default the run's, else 0)")
     add("--space", metavar="FILE", help="the space, where the objective has none of its own")

@@ -1,5 +1,7 @@
 """What a run's journal says of its evaluations: models of their values and of their durations over the space.
 
+Where its trials have reported, ``trainings`` goes on from here.
+
 The models are forests. What one predicts lies between the results that it has seen, so a forecast of the best value is
 rather too pessimistic: where the run has not been, nobody knows.
 """
