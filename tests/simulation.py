@@ -1,8 +1,8 @@
 """A whole run in virtual time: the real manager, journal, search and strategies; simulated workers."""
 
-from mpibo.engine import messages
 from mpibo.engine.ends import Limits
 from mpibo.engine.manager import Manager
+from mpibo.engine.played import begun, training_of
 from mpibo.engine.proposer import Inline
 from mpibo.engine.transport import Simulated
 from mpibo.goals import aims_of
@@ -23,53 +23,20 @@ def lognormal(run, rng):
     return rng.lognormvariate(0.0, 0.5)
 
 
-class Training(Simulated):
-    """Simulated workers whose trials report at each step, save the last one, and hear that they are to stop."""
+def trained(curve):
+    """Trainings that report at each step and save the last one; each step takes the trial's seconds."""
 
-    def __init__(self, count, curve, *arguments, **named):
-        super().__init__(count, None, *arguments, **named)
-        self._curve = curve
-        self._stopping = set()
-        self.spans = []  # worker, when a trial began, when it ended
+    def training(run, each):
+        first = begun(run)
+        points = [
+            {"step": step, "value": curve(run["config"], step), "metrics": {"first": first}}
+            for step in range(first + 1, run["budget"] + 1)
+        ]
+        told = curve(run["config"], run["budget"])
+        outcome = Outcome(State.DONE, told, metrics={"first": first}, duration=len(points) * each)
+        return training_of(run, outcome, points)
 
-    def send(self, worker, message):
-        if message["kind"] == "cancel" and message["why"] == "stop":
-            self._stopping.add(message["id"])
-        elif message["kind"] == "run":
-            self._train(worker, messages.unpack(messages.pack(message)))
-        else:
-            super().send(worker, message)
-
-    def _train(self, worker, run):
-        self._running[worker] = run["id"]
-        first = max((each["step"] for each in run.get("checkpoints", ())), default=0)
-        each = self._duration(run, self._rng)
-        for done, step in enumerate(range(first + 1, run["budget"] + 1), start=1):
-            told = self._curve(run["config"], step)
-            point = {"step": step, "value": told, "metrics": {"first": first}}
-            if run.get("rung") and step == run["budget"]:
-                point["checkpoint"] = {"step": step, "sha256": f"{run['id']:064x}", "bytes": 100}
-            self._at(done * each, worker, {"kind": "report", "id": run["id"], "points": [point]})
-        spent = (run["budget"] - first) * each
-        outcome = Outcome(
-            State.DONE, self._curve(run["config"], run["budget"]), metrics={"first": first}, duration=spent
-        )
-        self._at(spent, worker, messages.finished(run["id"], outcome))
-
-    def receive(self, until):
-        while (arrived := super().receive(until)) is not None:
-            worker, message = arrived
-            if message["kind"] != "report":
-                return arrived
-            number = message["id"]
-            if self._running.get(worker) != number:
-                continue
-            if number in self._stopping:
-                value = message["points"][0]["value"]
-                self._at(0.0, worker, messages.finished(number, Outcome(State.STOPPED, value, duration=1.0)))
-                self._stopping.discard(number)
-            return arrived
-        return None
+    return training
 
 
 def simulate(
@@ -83,10 +50,8 @@ def simulate(
     made = Space(space)
     ends = {"lease": 1e9, "rungs": schedule is not None} | ends  # simulated workers do not beat
     aims = aims_of(maximize, goals, limits)
-    if curve is None:
-        transport = wrap(Simulated(workers, objective, duration, latency=1e-4, seed=seed, aims=aims))
-    else:
-        transport = wrap(Training(workers, curve, duration, latency=1e-4, seed=seed, aims=aims))
+    training = None if curve is None else trained(curve)
+    transport = wrap(Simulated(workers, objective, duration, latency=1e-4, seed=seed, aims=aims, training=training))
     journal = Journal(folder, now=transport.now, sync=False)
     hook(journal)
     told = {"maximize": maximize, "goals": list(goals), "limits": list(limits), "noise": noise}

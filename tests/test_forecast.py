@@ -62,11 +62,6 @@ def test_under_a_schedule_a_trial_takes_its_part_of_the_budget():
     assert found.elapsed == pytest.approx(27 * 1 + 9 * 2 + 3 * 6)
 
 
-def test_rules_that_stop_trials_are_not_forecast():
-    with pytest.raises(ValueError, match="no learning curves, by which median would stop trials"):
-        forecast(SPACE, "random", 2, schedule="median", budget=(1, 9))
-
-
 def test_measured_costs_are_seen():
     found = forecast(SPACE, "ts", 8, "constant:1s", value=told, max_trials=40)
     assert found.manager > 0 and found.proposal > 0 and 0 < found.proposer_busy < 1

@@ -96,14 +96,17 @@ class Inline:
         search: The search, or anything with its ``apply`` and ``answer``.
         now: Seconds, virtual or not.
         cost: Seconds that an answer takes, from its ``ask`` event.
+        judging: Seconds that it takes to say which trials are to end.
     """
 
     def __init__(
-        self, search: Any, now: Callable[[], float], cost: Callable[[Event], float] = lambda event: 0.0
-    ) -> None:
+        self, search: Any, now: Callable[[], float], cost: Callable[[Event], float] = lambda event: 0.0,
+        judging: Callable[[], float] = lambda: 0.0,
+    ) -> None:  # fmt: skip
         self._search = search
         self._now = now
         self._cost = cost
+        self._judging = judging
         self._said: list[tuple[float, bytes]] = []
         self._follower: Follower | None = None
         self.restart()
@@ -122,10 +125,11 @@ class Inline:
         self._said.append((self._now() + self._cost(event), said))
 
     def judge(self, journal: Path, until: int) -> None:
-        """Say at once which trials are to end."""
+        """Say which trials are to end, to be heard when that has taken its time."""
         self._follower = self._follower or Follower(journal)
         _request_in(self._search, self._follower, -1, until)
-        self._said.append((self._now(), dumps({"kind": "stop", "ids": self._search.stop()})))
+        said = dumps({"kind": "stop", "ids": self._search.stop()})
+        self._said.append((self._now() + self._judging(), said))
 
     def poll(self) -> list[dict[str, Any]]:
         """What is due."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import random
 import select
 import time
@@ -12,7 +13,9 @@ from types import TracebackType
 from typing import Any, BinaryIO, Protocol, Self
 
 from mpibo.engine import messages
+from mpibo.engine.cancelling import Cancel
 from mpibo.engine.messages import Message
+from mpibo.engine.played import Playing, Training
 from mpibo.engine.worker import Worker
 from mpibo.goals import Aims
 from mpibo.outcome import outcome_of
@@ -113,23 +116,30 @@ class Simulated:
         latency: Seconds that a message takes.
         seed: Of the durations.
         aims: The goals and limits.
+        training: What a trial says in place of ``objective``, reports included, from its ``run`` message and seconds.
     """
 
     def __init__(
-        self, count: int, objective: Callable[[dict[str, Any]], Any],
+        self, count: int, objective: Callable[[dict[str, Any]], Any] | None,
         duration: Callable[[Message, random.Random], float] = lambda run, rng: 1.0, latency: float = 0.0, seed: int = 0,
-        aims: Aims | None = None,
+        aims: Aims | None = None, training: Callable[[Message, float], Training] | None = None,
     ) -> None:  # fmt: skip
         self.workers: Sequence[int] = range(1, count + 1)
         self.wakeups: list[int] = []
         self._objective = objective
+        self._training = training or self._evaluated
         self._duration = duration
         self._aims = aims
         self._latency = latency
         self._rng = random.Random(seed)
         self._now = 0.0
-        self._events: list[tuple[float, int, int, Message]] = []
-        self._running: dict[int, int] = {}  # trial by worker
+        self._events: list[tuple[float, int, int]] = []  # when, number, worker
+        self._said: dict[int, tuple[Message, ...]] = {}  # by the event's number
+        self._behind: dict[int, Playing | None] = {}  # the trial behind what was said, by the event's number
+        self._playing: dict[int, Playing] = {}  # by worker
+        self._next: dict[int, int] = {}  # the event of a worker's trial
+        self._reported: dict[int, float] = {}  # when a worker last sent reports, or ended a trial
+        self._inbox: deque[tuple[int, Message]] = deque()
         self._sent = 0
         for worker in self.workers:
             self._at(latency, worker, {"kind": "ready", "host": "simulated", "pid": worker})
@@ -148,40 +158,70 @@ class Simulated:
         """Deliver in virtual time; a ``run`` is answered after its duration."""
         message = messages.unpack(messages.pack(message))
         if message["kind"] == "cancel":
-            self._end(worker, message)
-        if message["kind"] != "run":
-            return
-        self._running[worker] = message["id"]
-        seconds = self._duration(message, self._rng)
-        try:
-            outcome = outcome_of(self._objective(message["config"]), duration=seconds, aims=self._aims)
-        except Exception as error:
-            outcome = Outcome(State.FAILED, reason="exception", error=repr(error), duration=seconds)
-        self._at(self._latency * 2 + seconds, worker, messages.finished(message["id"], outcome))
+            self._cancel(worker, message)
+        if message["kind"] == "run":
+            self._begin(worker, message, self._training(message, self._duration(message, self._rng)))
 
     def receive(self, until: float) -> tuple[int, Message] | None:
         """The next message; virtual time jumps to it, or to ``until``."""
-        while self._events and self._events[0][0] <= until:
-            self._now, _, worker, message = heapq.heappop(self._events)
-            if message["kind"] == "finished":
-                if self._running.get(worker) != message["id"]:
-                    continue  # it was ended before
-                del self._running[worker]
-            return worker, messages.unpack(messages.pack(message))
-        self._now = max(self._now, until)
-        return None
+        arrived = self._arrived(until)
+        return None if arrived is None else (arrived[0], messages.unpack(messages.pack(arrived[1])))
 
-    def _end(self, worker: int, cancel: Message) -> None:
-        """The trial hears nothing: it is killed after the grace, where it has not ended by then."""
-        if self._running.get(worker) == cancel["id"]:
-            timeout = cancel["why"] == "timeout"
-            outcome = Outcome(State.FAILED if timeout else State.LOST, reason="timeout" if timeout else "lost",
-                              error=cancel["text"] or "ended by the run")  # fmt: skip
-            self._at(2 * self._latency + cancel["grace"], worker, messages.finished(cancel["id"], outcome))
+    def _arrived(self, until: float) -> tuple[int, Message] | None:
+        while not self._inbox:
+            if not self._events or self._events[0][0] > max(until, self._now):
+                self._now = max(self._now, until)
+                return None
+            at, number, worker = heapq.heappop(self._events)
+            said = self._said.pop(number, None)
+            if said is None:
+                continue  # a cancel has changed it
+            self._now = max(self._now, at)
+            self._inbox.extend((worker, message) for message in said)
+            if self._next.get(worker) == number:
+                del self._next[worker]
+                self._play(worker, self._behind.pop(number))
+        return self._inbox.popleft()
 
-    def _at(self, delay: float, worker: int, message: Message) -> None:
+    def _evaluated(self, run: Message, seconds: float) -> Training:
+        assert self._objective is not None
+        try:
+            return Training(outcome_of(self._objective(run["config"]), duration=seconds, aims=self._aims))
+        except Exception as error:
+            return Training(Outcome(State.FAILED, reason="exception", error=repr(error), duration=seconds))
+
+    def _begin(self, worker: int, run: Message, training: Training) -> None:
+        """A trial begins when its message has arrived."""
+        several = self._aims is not None and self._aims.several
+        sent = self._reported.get(worker, -math.inf)
+        self._play(worker, Playing(run["id"], training, self._now + self._latency, sent, several))
+
+    def _cancel(self, worker: int, message: Message) -> None:
+        """A trial hears of it at its next report; it is killed after the grace, where it has not ended by then."""
+        playing = self._playing.get(worker)
+        if playing is not None and playing.number == message["id"]:
+            arrives = self._now + self._latency
+            playing.cancel(Cancel.of(message, arrives), arrives)
+            number = self._next.pop(worker)
+            del self._said[number], self._behind[number]
+            self._play(worker, playing)
+
+    def _play(self, worker: int, playing: Playing | None) -> None:
+        """What a worker's trial says next is on its way; None: it has ended."""
+        if playing is None:
+            del self._playing[worker]
+            return
+        self._playing[worker] = playing
+        at, said, behind = playing.next()
+        self._reported[worker] = at
+        self._next[worker] = number = self._at(at + self._latency - self._now, worker, *said)
+        self._behind[number] = behind
+
+    def _at(self, delay: float, worker: int, *said: Message) -> int:
         self._sent += 1
-        heapq.heappush(self._events, (self._now + delay, self._sent, worker, message))
+        self._said[self._sent] = said
+        heapq.heappush(self._events, (self._now + delay, self._sent, worker))
+        return self._sent
 
 
 class Flaky:

@@ -21,6 +21,7 @@ from mpibo.engine.children import Child, descendants
 from mpibo.engine.environment import child_environment, thread_variables
 from mpibo.engine.log import Log
 from mpibo.engine.messages import Message
+from mpibo.engine.reports import Reports
 from mpibo.engine.signals import ENDING
 from mpibo.goals import aims_of
 from mpibo.outcome import ERROR_BYTES
@@ -30,8 +31,6 @@ BEAT = 10.0  # seconds without another message after which a worker says that it
 LOAD_TIME = 120.0  # seconds on top of the time limit that loading the objective may take
 MEMORY_EVERY = 0.2  # seconds between looks at the child's resident memory
 DYING = 0.05  # seconds between looks at a child that was killed
-MERGE = 1.0  # seconds between two report messages
-POINTS = 100  # at most so many points in one report message
 SIGNALS = {number.value: number.name for number in signal.Signals}
 
 
@@ -75,8 +74,7 @@ class Worker:
         self._last_sent = now()
         self._beat: float = setup.get("beat", BEAT)
         self._looked = 0.0
-        self._points: list[dict[str, Any]] = []
-        self._reported = 0.0
+        self._reports = Reports()
         self._log = Log(setup.get("folder"), number, echo)
         self._inline: Any = None
         self._spare = spare
@@ -115,7 +113,7 @@ class Worker:
             self._child = None
         if self._run is None:
             return
-        self._points = []
+        self._reports.waiting.clear()
         self._answer(Outcome(State.FAILED, reason="crash", error=told))
 
     def _take(self, message: Message) -> None:
@@ -151,8 +149,7 @@ class Worker:
                 times.append(self._limit())
             if self._setup.get("memory"):
                 times.append(self._looked + MEMORY_EVERY)
-            if self._points:
-                times.append(self._reported + MERGE)
+            times.append(self._reports.due)
         return min(times)
 
     def _step(self) -> None:
@@ -163,7 +160,7 @@ class Worker:
             self._listen(self._child)
         if self._run and self._child:
             self._hold_limits(now)
-        if self._points and now >= self._reported + MERGE:
+        if now >= self._reports.due:
             self._flush()
         if now >= self._last_sent + self._beat:
             self._send({"kind": "beat"})
@@ -207,7 +204,7 @@ class Worker:
     def _begin(self, message: Message) -> None:
         self._run = message
         self._kept = self._cancel = self._killed = self._last = None
-        self._points = []
+        self._reports.waiting.clear()
         self._log.header(message)
         if self._setup["isolation"] == "none":
             self._evaluate_here(message)
@@ -368,20 +365,17 @@ class Worker:
             self._send(message)
 
     def _report(self, points: list[dict[str, Any]]) -> None:
-        self._points.extend(points)
         told = [point["value"] for point in points if point["value"] is not None]
         self._last = told[-1] if told else self._last
-        if len(self._points) > POINTS:
-            del self._points[:-POINTS:2]
-        if self._now() >= self._reported + MERGE or any("checkpoint" in point for point in points):
-            self._flush()  # a checkpoint that the manager has not heard of is of no use
+        if self._reports.add(points, self._now()):
+            self._flush()
 
     def _flush(self) -> None:
-        if self._points and self._run:
-            for message in _fitting({"kind": "report", "id": self._run["id"]}, self._points):
-                self._send(message)
-        self._points = []
-        self._reported = self._now()
+        if self._run is None:
+            self._reports.waiting.clear()
+            return
+        for message in self._reports.take(self._run["id"], self._now()):
+            self._send(message)
 
     def _end(self, outcome: Outcome) -> None:
         self._flush()
@@ -429,13 +423,3 @@ def _finished(number: int, outcome: Outcome) -> Message:
     except ValueError as error:
         told = f"the outcome can't be sent: {str(error)[:200]}"
         return messages.finished(number, Outcome(State.FAILED, reason="value", error=told, duration=outcome.duration))
-
-
-def _fitting(head: Message, points: list[dict[str, Any]]) -> list[Message]:
-    """The points in as few messages as their size allows."""
-    try:
-        messages.pack(message := head | {"points": points})
-        return [message]
-    except ValueError:
-        half = len(points) // 2
-        return _fitting(head, points[:half]) + _fitting(head, points[half:]) if half else []

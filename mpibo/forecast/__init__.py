@@ -2,6 +2,7 @@
 
 from mpibo.forecast.durations import Duration, duration_of
 from mpibo.forecast.simulation import Forecast, forecast
+from mpibo.forecast.told import Told
 from mpibo.forecast.virtual import Charges
 
-__all__ = ["Charges", "Duration", "Forecast", "duration_of", "forecast"]
+__all__ = ["Charges", "Duration", "Forecast", "Told", "duration_of", "forecast"]

@@ -10,41 +10,50 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mpibo.budgets import budget_range, scheduled
 from mpibo.cli import Parser, describe
-from mpibo.engine import loading
 from mpibo.engine.probe import Probe
 from mpibo.forecast import known
 from mpibo.forecast.durations import DISTRIBUTIONS, Duration, duration_of
 from mpibo.forecast.simulation import ROUNDS, Forecast, forecast
+from mpibo.forecast.told import Told, evaluated
+from mpibo.forecast.trainings import Trainings, missing
 from mpibo.forecast.virtual import FIXED, FIXED_ANSWER, MESSAGE, Charges
 from mpibo.goals import Aims
+from mpibo.schedules import make
 from mpibo.settings import seconds
 from mpibo.space import Space
 from mpibo.strategies import DEFAULT
-from mpibo.trial import Trial
 
 WORKERS = "8,64,512,4096"
 DURATION = "lognormal:60s"
 PICTURES = (".png", ".svg", ".pdf")
 SYNTHETIC = "synthetic:"
 COLUMNS = ("workers", "utilisation", "steady", "evaluations", "best", "elapsed", "manager", "proposer", "model")
+STOPPING = ("stopped", "saved")  # columns besides, where a schedule stops trials
 EXAMPLES = """examples:
   mpibo simulate runs/cnn --workers 64,512,4096 --walltime 2h     the run's durations, a model of its values
   mpibo simulate synthetic:hartmann6 --duration lognormal:60s,0.8 --max-trials 5000 --plot forecast.png
+  mpibo simulate runs/cnn --schedule median --budget 1:27         from what its trials have reported
   mpibo simulate train.py:train --workers 4096 --duration pareto:10m,2 --walltime 12h    no value is forecast
 """
 
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """What is simulated: its space and aims, what an evaluation tells (None: nobody knows), and what to say of that."""
+    """What is simulated: its space and aims, what an evaluation tells (None: nobody knows), and what to say of that.
+
+    ``silent`` says why there are no learning curves; empty where there are.
+    """
 
     space: Space
     aims: Aims
     value: Callable[[Any], Any] | None
     told: str
     settings: dict[str, Any]
+    silent: str
     duration: Duration | None = None
 
 
@@ -60,7 +69,7 @@ def simulate(argv: Sequence[str]) -> int:
     outputs = _outputs(given)
     text = given.duration or ("run" if _is_run(given.subject) else DURATION)
     duration = None if text.strip() == "run" else duration_of(text)
-    subject = _subject(given, duration is None)
+    subject = _subject(given, duration is None, None if given.budget is None else budget_range(given.budget)[1])
     duration = duration or subject.duration
     assert duration is not None
     max_trials = None if given.max_trials is None else _whole(given.max_trials)
@@ -73,21 +82,27 @@ def simulate(argv: Sequence[str]) -> int:
     until += [f"{walltime:g} s"] if walltime else []
     ends = " or ".join(until) or f"{ROUNDS} evaluations a worker"
     schedule = scheduled(schedule, budget)[0]
+    stops = schedule is not None and make(schedule, *budget).stops
+    if stops and subject.silent:
+        raise ValueError(f"{schedule} stops trials by their learning curves: {subject.silent}")
     method_told = f"{method} under {schedule}, budgets {budget[0]}:{budget[1]}" if schedule else method
     print(f"{given.subject}: method {method_told}, durations {text}, {ends}, seed {seed}")
     print(f"{subject.told}; the engine's own time is {_costs_in_words(charges)}\n")
-    print(_row(COLUMNS), flush=True)
+    print(_row((*COLUMNS, *STOPPING) if stops else COLUMNS), flush=True)
     rows = []
     for number in workers:
         found = forecast(
             subject.space, method, number, duration, value=subject.value, max_trials=max_trials, walltime=walltime,
             seed=seed, aims=subject.aims, noise=bool(subject.settings.get("noise", False)), charges=charges,
-            start=subject.settings.get("start", ()), schedule=schedule, budget=budget,
+            start=subject.settings.get("start", ()), schedule=schedule, budget=budget, reports=not subject.silent,
         )  # fmt: skip
         rows.append(found)
-        print(_row(_cells(found)), flush=True)
+        told = (f"{found.stopped:,}", f"{100 * found.saved:.1f} %") if stops else ()
+        print(_row((*_cells(found), *told)), flush=True)
     print("\nutilisation: evaluations' share of workers x elapsed; steady: without the first round and what follows\n"
           "the last start; manager, proposer: the share of the time that each works")  # fmt: skip
+    if stops:
+        print("stopped: evaluations that the schedule ended; saved: the share of their time left out")
     for path in outputs:
         if path.suffix == ".csv":
             write_csv(path, rows)
@@ -136,7 +151,7 @@ def draw(path: Path, rows: Sequence[Forecast], title: str) -> None:
         each.set_xlabel("workers")
         each.grid(alpha=0.3)
     if with_value:
-        for row in rows:
+        for row in (row for row in rows if row.curve):
             times, values = zip(*row.curve, (row.elapsed, row.curve[-1][1]), strict=True)
             axes[2].step(times, values, where="post", label=f"{row.workers:,} workers")
         axes[2].set(xlabel="seconds", ylabel="best value", xscale="log")
@@ -164,7 +179,12 @@ def _parser() -> Parser:
     add("--max-trials", metavar="N", help=f"evaluations (default {ROUNDS} a worker)")
     add("--walltime", metavar="TIME", help="of the allocation, 90s 30m 2h 1d")
     add("--method", metavar="NAME", help=f"how to search (default the run's, else {DEFAULT})")
-    add("--schedule", metavar="NAME", help="how much of its budget a config gets (default the run's)")
+    add(
+        "--schedule",
+        metavar="NAME",
+        help="how much of its budget a config gets (default the run's); one that stops trials needs a run whose trials "
+        "have reported, or a built-in function that does: a new config trains as the run's nearest one did",
+    )
     add("--budget", metavar="N|LOW:HIGH", help="of a trial; the durations are of the largest (default the run's)")
     add("--seed", metavar="N", type=int, help="of the search and the durations (default the run's, else 0)")
     add("--space", metavar="FILE", help="the space, where the objective has none of its own")
@@ -192,37 +212,49 @@ def _is_run(text: str) -> bool:
     return Path(text).is_dir() or text.endswith(".jsonl")
 
 
-def _subject(given: argparse.Namespace, timed: bool) -> Subject:
-    """What the command line names; ``timed``: its durations are wanted, too."""
+def _subject(given: argparse.Namespace, timed: bool, largest: int | None) -> Subject:
+    """What the command line names.
+
+    Args:
+        given: The flags.
+        timed: Whether its durations are wanted, too.
+        largest: The largest budget that is wanted; None: its own.
+    """
     text = given.subject
     if _is_run(text):
         if given.space:
             raise ValueError("a run has its space in its journal: leave --space out")
         run = known.known(Path(text))
-        told = f"values as a model of the run's {len(run.trials)} results predicts, none better than the run's own"
-        return Subject(run.space, run.aims, known.Values(run), told, run.settings,
-                       known.durations_of(run) if timed else None)  # fmt: skip
+        silent = missing(run, largest)
+        if silent:
+            told = f"values as a model of the run's {len(run.trials)} results predicts, none better than the run's own"
+        else:
+            told = f"values and reports as a model of the run's {len(run.curves)} learning curves predicts"
+        return Subject(run.space, run.aims, known.Values(run) if silent else Trainings(run), told, run.settings,
+                       silent, known.durations_of(run) if timed else None)  # fmt: skip
     if timed:
         raise ValueError(f"--duration run wants a run's folder, and {text} is none")
     name, description, _ = describe(text, None)
     found = Probe(description, name, given.space, {"seconds": 1.0} if text == "synthetic:sleep" else {}).result()
     space, aims = Space.from_json(found["space"]), Aims(found["maximize"])
+    settings = {"budget": found["budget"]}
     if not text.startswith(SYNTHETIC):
         told = "no value is forecast, since the objective is not evaluated: random ones stand in"
-        return Subject(space, aims, None, told, {})
-    return Subject(space, aims, _evaluated(description, text), "values are the function's own", {})
+        silent = "the objective is not evaluated here; simulate a run of it whose trials have reported"
+        return Subject(space, aims, None, told, settings, silent)
+    evaluate = evaluated(description, {"seconds": 0.0} if text == "synthetic:sleep" else {})
+    if _reports(evaluate, space, found["budget"]):
+        return Subject(space, aims, evaluate, "values and reports are the function's own", settings, "")
+    return Subject(space, aims, evaluate, "values are the function's own", settings, f"{text} reports nothing")
 
 
-def _evaluated(description: dict[str, Any], text: str) -> Callable[[Any], Any]:
-    function = loading.load(description)
-    arguments = loading.parameters_of(function)
-    fix = {"seconds": 0.0} if text == "synthetic:sleep" else {}
-
-    def value(message: Any) -> Any:
-        trial = Trial(id=message["id"], config=message["config"], seed=message["seed"], budget=message["budget"])
-        return loading.call(function, arguments, trial, fix)
-
-    return value
+def _reports(evaluate: Callable[[Any], Told], space: Space, budget: int) -> bool:
+    """Whether an objective reports: it is evaluated once."""
+    (config,) = space.decode(space.sample(1, np.random.default_rng(0)))
+    try:
+        return bool(evaluate({"id": 0, "config": config, "budget": budget, "seed": 0}).reports)
+    except Exception:
+        return False
 
 
 def _numbers(text: str) -> list[int]:

@@ -1,5 +1,7 @@
 """What a run's journal says of its evaluations: models of their values and of their durations over the space.
 
+Where its trials have reported, ``trainings`` goes on from here.
+
 The models are forests. What one predicts lies between the results that it has seen, so a forecast of the best value is
 rather too pessimistic: where the run has not been, nobody knows.
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 
 from mpibo.budgets import budget_range
 from mpibo.engine.messages import Message
+from mpibo.forecast.curves import Curve, curves_of
 from mpibo.forecast.durations import SHORTEST, Duration
 from mpibo.goals import Aims, aims_in
 from mpibo.models.forest import Forest
@@ -41,12 +44,16 @@ class Known:
         settings: Those of its first start.
         trials: Its DONE trials that were evaluated, with a duration: what its largest budget would take, where they had
             a smaller one or went on from it.
+        full: Its largest budget.
+        curves: What its configs have reported.
     """
 
     space: Space
     aims: Aims
     settings: dict[str, Any]
     trials: list[Trial]
+    full: int = 1
+    curves: list[Curve] = field(default_factory=list)
 
 
 def known(path: Path) -> Known:
@@ -71,7 +78,10 @@ def known(path: Path) -> Known:
     done = [replace(each, duration=(each.duration or 0.0) * full / _work(each, trials)) for each in done]
     if not done:
         raise ValueError(f"{path} has no evaluation that is done: nothing to forecast from")
-    return Known(Space.from_json(opening["space"]), aims_in(opening["settings"]), opening["settings"], done)
+    return Known(
+        Space.from_json(opening["space"]), aims_in(opening["settings"]), opening["settings"], done, full,
+        curves_of(events, trials, full),
+    )  # fmt: skip
 
 
 def _work(trial: Trial, trials: Sequence[Trial]) -> int:

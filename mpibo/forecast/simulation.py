@@ -40,7 +40,8 @@ class Forecast:
         utilisation: Share of workers x elapsed that passed in evaluations, from the first message to the end.
         steady: The same between the time when each worker has, on average, ended one evaluation, and the last start:
             without the beginning and the end. NaN where the run is shorter than that.
-        evaluations: Evaluations that ended. failed: those of them without a value.
+        evaluations: Evaluations that ended. failed: those of them without a value. stopped: by the schedule.
+        saved: Share of the evaluations' whole durations that was left out by stopping some of them.
         best: The best value; None where no value is forecast, or there are several goals.
         elapsed: Seconds from the first message to the end.
         manager: CPU seconds of the manager per evaluation, besides the transport's.
@@ -50,7 +51,7 @@ class Forecast:
         answers: Answers of the proposer.
         model: The model chosen last, where the method chooses; else None.
         why: Why the run ended: max_trials, walltime, exhausted, failing, error.
-        curve: ``(seconds, best value)`` at each new best.
+        curve: ``(seconds, best value)`` at each new best: the best at the highest budget that had one by then.
         simulated: Seconds that the simulation took.
     """
 
@@ -60,6 +61,8 @@ class Forecast:
     steady: float
     evaluations: int
     failed: int
+    stopped: int
+    saved: float
     best: float | None
     elapsed: float
     manager: float
@@ -78,7 +81,7 @@ def forecast(
     *, value: Callable[[Message], Any] | None = None, max_trials: int | None = None, walltime: float | None = None,
     seed: int = 0, aims: Aims | None = None, noise: bool = False, start: Sequence[dict[str, Any]] = (),
     charges: Charges | None = None, folder: Path | None = None, schedule: str | None = None,
-    budget: int | tuple[int, int] | str = 1,
+    budget: int | tuple[int, int] | str = 1, reports: bool = False,
 ) -> Forecast:  # fmt: skip
     """Simulate a run.
 
@@ -88,7 +91,8 @@ def forecast(
         workers: Evaluations at once.
         duration: A distribution as text (``lognormal:60s``), or a function of a ``run`` message (``id config budget
             seed``) and a ``random.Random`` that gives seconds.
-        value: What an evaluation tells, from its ``run`` message: a number, a dict, or it raises. None: random values.
+        value: What an evaluation tells, from its ``run`` message: a number, a dict, or it raises; or ``Told`` with what
+            it reports besides. None: random values.
         max_trials: Evaluations; walltime: seconds. With neither, ten evaluations a worker.
         seed: Of the search and of the durations.
         aims: Sign, goals and limits.
@@ -96,8 +100,9 @@ def forecast(
         start: Configs to try first.
         charges: What the engine's own work costs; by default it is measured.
         folder: Where the journal is kept; by default it is forgotten.
-        schedule: How much of its budget a config gets; not one that stops trials: there are no learning curves.
+        schedule: How much of its budget a config gets; one that stops trials needs ``reports``.
         budget: Of every trial, or with a schedule the smallest and the largest. The durations are of the largest.
+        reports: Whether ``value`` tells reports.
 
     Raises:
         ValueError: A space, method, distribution or limit that can't be.
@@ -114,8 +119,8 @@ def forecast(
         space, method, seed=seed, workers=workers, max_trials=max_trials, start=start, noise=noise,
         maximize=aims.maximize, goals=aims.goals, limits=aims.limits, schedule=schedule, budget=budget,
     )  # fmt: skip
-    if search.stops:
-        raise ValueError(f"a forecast has no learning curves, by which {schedule or method} would stop trials")
+    if search.stops and not reports:
+        raise ValueError(f"there are no learning curves, by which {schedule or method} would stop trials")
     search.prepare()
     told = value or _random_values(seed, aims)
     tick = TICK if walltime is None else min(max(TICK, walltime / TICKS), 1.0)
@@ -149,7 +154,8 @@ def forecast(
     return Forecast(
         method=str(method), workers=workers, utilisation=_busy(began, ran, workers, 0.0, elapsed),
         steady=_steady(began, ran, np.array(transport.ends), workers), evaluations=evaluations,
-        failed=ledger.counts[State.FAILED], best=best, elapsed=elapsed,
+        failed=ledger.counts[State.FAILED], stopped=transport.stopped,
+        saved=transport.saved / max(1e-9, transport.saved + ran.sum()), best=best, elapsed=elapsed,
         manager=transport.manager / max(1, evaluations),
         manager_busy=(transport.manager + charges.message * transport.messages) / elapsed,
         proposal=proposer.seconds / max(1, proposer.proposals), proposer_busy=proposer.seconds / elapsed,
@@ -173,9 +179,13 @@ def _steady(began: Any, ran: Any, ends: Any, workers: int) -> float:
 def _curve(transport: Charged, aims: Aims) -> tuple[tuple[float, float], ...]:
     sign = -1.0 if aims.maximize else 1.0
     points: list[tuple[float, float]] = []
-    for at, value in zip(transport.ends, transport.values, strict=True):
-        if not math.isnan(value) and (not points or sign * value < sign * points[-1][1]):
+    highest = 0
+    for at, value, budget in zip(transport.ends, transport.values, transport.budgets, strict=True):
+        if math.isnan(value) or budget < highest:
+            continue
+        if budget > highest or sign * value < sign * points[-1][1]:
             points.append((at, value))
+        highest = budget
     return tuple(points)
 
 

@@ -6,7 +6,6 @@ in virtual time as well, each on a core of its own, as rank 0 has them. What a s
 
 from __future__ import annotations
 
-import heapq
 import math
 import time
 from array import array
@@ -18,8 +17,10 @@ from typing import Any
 
 from mpibo.engine import messages
 from mpibo.engine.messages import Message
+from mpibo.engine.played import Point, Training, begun, training_of
 from mpibo.engine.proposer import Inline
 from mpibo.engine.transport import Simulated
+from mpibo.forecast.told import Told
 from mpibo.goals import Aims
 from mpibo.outcome import outcome_of
 from mpibo.trial import Event, Outcome, State
@@ -40,8 +41,9 @@ class Charges:
             about 150 bytes, polling included).
         latency: Seconds from the manager to the objective, and back.
         manager: CPU seconds of the manager per message besides the transport's; None: what it takes here.
-        answer: ``(a, b)``: an answer takes ``a`` seconds if it has a fit, and ``b`` per proposal; None: what it takes
-            here. With ``manager`` and ``answer`` given a forecast is the same each time.
+        answer: ``(a, b)``: an answer takes ``a`` seconds if it has a fit, and ``b`` per proposal, and ``b`` where it is
+            asked which trials are to end; None: what it takes here. With ``manager`` and ``answer`` given a forecast
+            is the same each time.
     """
 
     message: float = MESSAGE
@@ -60,7 +62,7 @@ class Charged(Simulated):
 
     Args:
         count: Number of workers.
-        value: What an evaluation tells, from its ``run`` message.
+        value: What an evaluation tells, from its ``run`` message: what an objective returns, or ``Told``.
         duration: Its seconds, from the message and a random generator.
         charges: What the engine costs.
         seed: Of the durations.
@@ -69,9 +71,11 @@ class Charged(Simulated):
 
     Attributes:
         started: Virtual seconds at which each evaluation began, in the order of the starts.
-        seconds: How long each takes.
+        seconds: How long each takes: where it was stopped, took.
         ends: Virtual seconds at which the manager heard of each end, in their order.
-        values: With ``ends``: the values; NaN where there is none.
+        values: With ``ends``: the values; NaN where there is none, or a schedule stopped it.
+        budgets: With ``ends``.
+        stopped: Evaluations that a schedule stopped. saved: seconds that they would have taken besides.
         manager: CPU seconds of the manager so far. messages: sent and received by it.
     """
 
@@ -79,14 +83,16 @@ class Charged(Simulated):
         self, count: int, value: Callable[[Message], Any], duration: Callable[[Message, Random], float],
         charges: Charges, seed: int = 0, aims: Aims | None = None, full: int = 1,
     ) -> None:  # fmt: skip
-        super().__init__(count, lambda config: None, duration, charges.latency, seed, aims)
+        super().__init__(count, None, duration, charges.latency, seed, aims, self._trained)
         self.started, self.seconds = array("d"), array("d")
-        self.ends, self.values = array("d"), array("d")
+        self.ends, self.values, self.budgets = array("d"), array("d"), array("q")
+        self.stopped, self.saved = 0, 0.0
         self.manager = 0.0
         self.messages = 0
         self._value = value
         self._charges = charges
         self._full = full
+        self._places: dict[int, tuple[int, int]] = {}  # of a running trial: its place in ``started``, its budget
         self._mark = time.thread_time()
 
     def charge(self) -> None:
@@ -105,29 +111,23 @@ class Charged(Simulated):
         self.charge()
         self._handled()
         if message["kind"] == "run":
-            done = max((each["step"] for each in message.get("checkpoints", ())), default=0)
-            seconds = self._duration(message, self._rng) * (message["budget"] - done) / self._full
+            seconds = self._duration(message, self._rng) * (message["budget"] - begun(message)) / self._full
+            self._places[message["id"]] = len(self.started), message["budget"]
             self.started.append(self._now + self._latency)
             self.seconds.append(seconds)
-            if message.get("rung"):  # the end of its budget is saved, and told
-                saved = {"step": message["budget"], "sha256": f"{message['id']:064x}", "bytes": 1}
-                point = {"step": message["budget"], "value": None, "metrics": {}, "checkpoint": saved}
-                report = {"kind": "report", "id": message["id"], "points": [point]}
-                self._at(2 * self._latency + seconds, worker, report)
-            self._at(2 * self._latency + seconds, worker, {"kind": "finished", "run": message, "seconds": seconds})
+            self._begin(worker, message, self._trained(message, seconds))
+        elif message["kind"] == "cancel":
+            self._cancel(worker, message)
         self.skip()
 
     def receive(self, until: float) -> tuple[int, Message] | None:
         """The next message that has come; virtual time jumps to it, or to ``until``."""
         self.charge()
-        arrived = None
-        if self._events and self._events[0][0] <= max(until, self._now):
-            at, _, worker, message = heapq.heappop(self._events)
-            self._now = max(self._now, at)
+        arrived = self._arrived(until)
+        if arrived is not None:
             self._handled()
-            arrived = worker, self._told(message)
-        else:
-            self._now = max(until, self._now)
+            if arrived[1]["kind"] == "finished":
+                self._note(arrived[1])
         self.skip()
         return arrived
 
@@ -137,34 +137,49 @@ class Charged(Simulated):
         self.manager += fixed
         self.messages += 1
 
-    def _told(self, message: Message) -> Message:
-        if message["kind"] != "finished":
-            return message
-        seconds = message["seconds"]
+    def _trained(self, run: Message, seconds: float) -> Training:
         try:
-            outcome = outcome_of(self._value(message["run"]), duration=seconds, aims=self._aims)
+            told = self._value(run)
+            told = told if isinstance(told, Told) else Told(told)
+            last = next((value for _, value in reversed(told.reports) if value is not None), None)
+            outcome = outcome_of(told.value, last, seconds, self._aims)
         except Exception as error:
-            outcome = Outcome(State.FAILED, reason="exception", error=repr(error), duration=seconds)
+            return Training(Outcome(State.FAILED, reason="exception", error=repr(error), duration=seconds))
+        points: list[Point] = [{"step": step, "value": value, "metrics": {}} for step, value in told.reports]
+        return training_of(run, outcome, points)
+
+    def _note(self, message: Message) -> None:
+        """Keep what came of an evaluation."""
+        outcome = messages.outcome(message)
+        place, budget = self._places.pop(message["id"])
+        whole, self.seconds[place] = self.seconds[place], outcome.duration
+        if outcome.state is State.STOPPED:
+            self.stopped += 1
+            self.saved += whole - outcome.duration
+        elif outcome.state not in (State.DONE, State.FAILED):
+            return  # the run gave it up
         done = outcome.state is State.DONE and outcome.value is not None
         self.ends.append(self._now)
         self.values.append(outcome.value if done and outcome.value is not None else math.nan)
-        return messages.finished(message["run"]["id"], outcome)
+        self.budgets.append(budget)
 
 
 class Answering(Inline):
-    """The proposer beside the manager: an answer is heard when its CPU seconds have passed.
+    """The proposer beside the manager: what it says is heard when its CPU seconds have passed, one after another.
 
     Attributes:
-        seconds: CPU seconds of all answers so far, reading the journal included. answers, proposals: their numbers.
+        seconds: CPU seconds of all that it said so far, reading the journal included.
+        answers: Answers. proposals: asked for in them. judged: times that it was asked which trials are to end.
     """
 
     def __init__(self, search: Any, transport: Charged, charges: Charges) -> None:
-        super().__init__(search, transport.now, self._cost_of)
         self.seconds = 0.0
-        self.answers = self.proposals = 0
+        self.answers = self.proposals = self.judged = 0
         self._transport = transport
         self._fixed = charges.answer
         self._began = 0.0
+        self._free = 0.0  # when it has nothing more to do
+        super().__init__(search, transport.now, self._cost_of, self._cost_of_judging)
 
     def ask(self, event: Event, journal: Path, until: int) -> None:
         """Answer, to be heard when its cost has passed."""
@@ -173,12 +188,28 @@ class Answering(Inline):
         super().ask(event, journal, until)
         self._transport.skip()
 
+    def judge(self, journal: Path, until: int) -> None:
+        """Say which trials are to end, to be heard when that cost has passed."""
+        self._transport.charge()
+        self._began = time.thread_time()
+        super().judge(journal, until)
+        self._transport.skip()
+
     def _cost_of(self, event: Event) -> float:
-        if self._fixed is None:
-            spent = time.thread_time() - self._began
-        else:
-            spent = self._fixed[0] * event["fit"] + self._fixed[1] * event["count"]
-        self.seconds += spent
         self.answers += 1
         self.proposals += event["count"]
-        return spent
+        return self._spent(
+            0.0 if self._fixed is None else self._fixed[0] * event["fit"] + self._fixed[1] * event["count"]
+        )
+
+    def _cost_of_judging(self) -> float:
+        self.judged += 1
+        return self._spent(0.0 if self._fixed is None else self._fixed[1])
+
+    def _spent(self, fixed: float) -> float:
+        """Seconds from now until it is heard."""
+        spent = time.thread_time() - self._began if self._fixed is None else fixed
+        self.seconds += spent
+        now = self._transport.now()
+        self._free = max(self._free, now) + spent
+        return self._free - now

@@ -99,7 +99,8 @@ def hartmann6_fidelity(
     """
     x = (x1, x2, x3, x4, x5, x6)
     for step in range(trial.resume() + 1, trial.budget + 1):
-        time.sleep(seconds)
+        if seconds:
+            time.sleep(seconds)
         trial.report(hartmann6_at(x, step, full, bias, noise, trial.seed), step=step)
     return hartmann6_at(x, trial.budget, full, bias, noise, trial.seed)
 
