@@ -14,9 +14,9 @@ from mpibo.cli import Parser, describe, from_flags, parser, split_command
 from mpibo.engine import messages
 from mpibo.engine.environment import fair_threads
 from mpibo.engine.launch import fixed_timeout
-from mpibo.engine.log import path_of, printed_by
 from mpibo.engine.probe import Probe
 from mpibo.engine.transport import Local
+from mpibo.engine.working.log import path_of, printed_by
 from mpibo.settings import load_toml, settings_from
 from mpibo.store.journal import read
 from mpibo.trial import State, Trial, trial_seed

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from mpibo.engine.account import take_in
 from mpibo.engine.keeping import place as file_of
+from mpibo.engine.managing.account import take_in
 from mpibo.goals import aims_in
 from mpibo.store import atomic, journal, pieces
 from mpibo.store.lock import Lock

@@ -1,7 +1,7 @@
 """A whole run in virtual time: the real manager, journal, search and strategies; simulated workers."""
 
 from mpibo.engine.ends import Limits
-from mpibo.engine.manager import Manager
+from mpibo.engine.managing.manager import Manager
 from mpibo.engine.played import begun, training_of
 from mpibo.engine.proposer import Inline
 from mpibo.engine.transport import Simulated

@@ -89,7 +89,7 @@ TOP_LEVEL = set(
 
 
 def module_of(path: Path) -> str:
-    """``mpibo/engine/worker.py`` is ``engine.worker``; a package is its ``__init__``'s name."""
+    """``mpibo/engine/working/worker.py`` is ``engine.worker``; a package is its ``__init__``'s name."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
 
@@ -139,6 +139,20 @@ def test_imports_point_one_way(path):
             assert {target, target.partition(".")[0]} & allowed, f"{path}:{line}: {module} may not import {target}"
 
 
+# The rooms of the engine, and what of its rooms each may import; what stands in the engine itself, all may.
+ROOMS = {"managing": set(), "working": set(), "mirroring": {"managing"}}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_of_the_engine_do_not_need_each_other(room):
+    """A worker's rank loads no manager, and the manager no worker."""
+    files = sorted((PACKAGE / "engine" / room).glob("*.py"))
+    assert len(files) > 1
+    for path in files:
+        rooms = {name.removeprefix("mpibo.engine.").partition(".")[0] for name, _ in imports(path)} & ROOMS.keys()
+        assert rooms <= {room} | ROOMS[room], path
+
+
 def test_no_two_files_need_each_other():
     """Inside a package too, and in functions: of any two files at most one imports the other, through others or not."""
     files = {f"mpibo.{module_of(path)}": path for path in FILES}
@@ -167,10 +181,10 @@ def test_the_core_knows_arrays_and_tables_only(room):
                 assert name.partition(".")[0] not in OUTSIDE, f"{path}:{line} imports {name}"
 
 
-@pytest.mark.parametrize("module", ["manager", "worker"])
+@pytest.mark.parametrize("module", ["managing.manager", "working.worker"])
 def test_message_loops_know_no_numeric_library_but_numpy(module):
     """They start fast and stay small: neither they nor what they import load one, or the space."""
-    for name, line in imports(PACKAGE / "engine" / f"{module}.py"):
+    for name, line in imports(PACKAGE / "engine" / f"{module.replace('.', '/')}.py"):
         assert name.partition(".")[0] not in NUMERIC, f"{module}.py:{line} imports {name}"
     assert not imported_by(f"mpibo.engine.{module}") & NUMERIC
     code = f"import sys, mpibo.engine.{module}; print('mpibo.space' in sys.modules)"

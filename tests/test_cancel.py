@@ -9,7 +9,7 @@ import pytest
 
 from mpibo.engine import messages
 from mpibo.engine.cancelling import Cancel
-from mpibo.engine.worker import Worker
+from mpibo.engine.working.worker import Worker
 from mpibo.trial import State, Trial
 
 OBJECTIVE = """
@@ -21,9 +21,9 @@ for name in ("group", "slow"):
     if (HERE / name).exists():
         (HERE / "loading").touch()
         if name == "group":
-            module = types.ModuleType("mpibo.engine.group")
+            module = types.ModuleType("mpibo.engine.working.group")
             module.join_group = lambda group: (HERE / "joined").open("a").write(str(group["rank"]))
-            sys.modules["mpibo.engine.group"] = module
+            sys.modules["mpibo.engine.working.group"] = module
         while name == "slow" and (HERE / name).exists():
             time.sleep(0.01)
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulation import simulate
 
-from mpibo.engine.costs import MODELS, Costs, Times
+from mpibo.engine.managing.costs import MODELS, Costs, Times
 from mpibo.replaying import replay
 from mpibo.search import Search
 from mpibo.store.journal import read

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from simulation import simulate
 
-from mpibo.engine import account, proposer
+from mpibo.engine import proposer
 from mpibo.engine.ends import Ended
 from mpibo.engine.keeper import Keeper
+from mpibo.engine.managing import account
 from mpibo.engine.proposer import answer_of
 from mpibo.store import atomic, journal
 from mpibo.store import follower as following

@@ -8,7 +8,7 @@ from simulation import simulate, value
 
 from mpibo.engine.deadline import noticed, seconds_left
 from mpibo.engine.ends import GRACES, Deadline, grace_after
-from mpibo.engine.manager import ANSWER
+from mpibo.engine.managing.manager import ANSWER
 from mpibo.engine.signals import GRACE, Signals
 from mpibo.engine.transport import Flaky
 from mpibo.settings import date

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from simulation import SPACE, simulate, value
 
-from mpibo.engine.health import ROW, Health
+from mpibo.engine.managing.health import ROW, Health
 from mpibo.engine.transport import Flaky
 from mpibo.replaying import replay
 from mpibo.search import Search

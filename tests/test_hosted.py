@@ -8,7 +8,7 @@ import pytest
 
 from mpibo.engine import messages
 from mpibo.engine.hosted import Hosted
-from mpibo.engine.worker import Worker
+from mpibo.engine.working.worker import Worker
 from mpibo.trial import State, Trial
 
 CHILD = 99  # the descriptor of a child that is none

@@ -12,7 +12,7 @@ from a_run import RUN
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpibo.engine.mirror import Mirror, Other, Taken
+from mpibo.engine.mirroring.mirror import Mirror, Other, Taken
 from mpibo.store import journal, pieces
 from mpibo.store.lock import Holder
 from mpibo.store.owner import Owner

@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from mpibo.engine import messages, orphans
-from mpibo.engine.worker import Worker
+from mpibo.engine import messages
+from mpibo.engine.working import orphans
+from mpibo.engine.working.worker import Worker
 from mpibo.trial import Outcome, State, Trial
 
 GOOD = Outcome(State.DONE, 0.5, metrics={"size": 2}, duration=1.5)

@@ -22,7 +22,7 @@ from s3_server import BUCKET, SECRETS, Proxy, environment, served
 import mpibo
 from mpibo.engine.ends import TAKEN
 from mpibo.engine.keeper import Keeper
-from mpibo.engine.mirror import Mirror, Other, Taken
+from mpibo.engine.mirroring.mirror import Mirror, Other, Taken
 from mpibo.pulling import pull
 from mpibo.settings import settings_from
 from mpibo.store import journal, pieces

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulation import simulate
 
-from mpibo.engine.account import take_in
 from mpibo.engine.keeping import place
-from mpibo.engine.shelf import Shelf
+from mpibo.engine.managing.account import take_in
+from mpibo.engine.managing.shelf import Shelf
 from mpibo.engine.transport import Flaky
 from mpibo.goals import Aims
 from mpibo.replaying import replay

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mpibo.engine.supply import Supply
+from mpibo.engine.managing.supply import Supply
 from mpibo.trial import Proposal
 
 

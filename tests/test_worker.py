@@ -243,7 +243,7 @@ def test_isolation_changes_no_result(evaluate, isolation):
 
 
 def test_what_a_trial_prints_is_in_its_workers_log(evaluate, tmp_path):
-    from mpibo.engine.log import printed_by
+    from mpibo.engine.working.log import printed_by
 
     evaluate("numpy", "print", "numpy", "print")
     log = tmp_path / "logs" / "worker-001.log"

@@ -16,7 +16,7 @@ from mpibo.engine.resources import seated
 from mpibo.engine.serving import Rank
 from mpibo.engine.signals import Signals
 from mpibo.engine.transport import Transport
-from mpibo.engine.worker import Worker
+from mpibo.engine.working.worker import Worker
 
 LOOK = 5e-3  # seconds after which what is hosted is looked at, even while messages of others come without a pause
 

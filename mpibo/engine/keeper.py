@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mpibo.engine.ends import Ended
-from mpibo.engine.manager import Manager
-from mpibo.engine.mirrored import Mirrored
+from mpibo.engine.managing.manager import Manager
+from mpibo.engine.mirroring.mirrored import Mirrored
 from mpibo.store.atomic import sweep, write
 from mpibo.store.journal import Journal
 from mpibo.store.lock import REFRESH, Lock

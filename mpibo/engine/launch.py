@@ -18,8 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mpibo.engine import mpi, orphans
-from mpibo.engine.account import take_in
+from mpibo.engine import mpi
 from mpibo.engine.beginning import Beginning, beginning
 from mpibo.engine.children import Child
 from mpibo.engine.deadline import noticed, seconds_left, until
@@ -29,14 +28,16 @@ from mpibo.engine.folder import check_limits, check_same, keep_source, open_fold
 from mpibo.engine.hosted import beside
 from mpibo.engine.job import Job
 from mpibo.engine.keeper import Keeper
-from mpibo.engine.manager import Manager
-from mpibo.engine.mirrored import Mirrored
+from mpibo.engine.managing.account import take_in
+from mpibo.engine.managing.manager import Manager
+from mpibo.engine.mirroring.mirrored import Mirrored
 from mpibo.engine.proposer import Proposer
 from mpibo.engine.ranks import MPITransport
 from mpibo.engine.resources import for_rank_zero, local_setups, per_rank
 from mpibo.engine.signals import Signals
 from mpibo.engine.transport import Local, Transport
-from mpibo.engine.worker import BEAT
+from mpibo.engine.working import orphans
+from mpibo.engine.working.worker import BEAT
 from mpibo.settings import Settings, seconds
 from mpibo.store.atomic import sync_folder, write
 from mpibo.store.journal import VERSION, Journal

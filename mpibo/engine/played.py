@@ -10,7 +10,7 @@ from typing import Any
 from mpibo.engine import messages
 from mpibo.engine.cancelling import Cancel
 from mpibo.engine.messages import Message
-from mpibo.engine.reports import Reports
+from mpibo.engine.working.reports import Reports
 from mpibo.trial import Outcome, State
 
 Point = dict[str, Any]  # ``step value metrics`` of a report, ``checkpoint`` where one was saved

@@ -12,14 +12,14 @@ from functools import partial
 from typing import Any, NoReturn
 
 from mpibo.engine.children import Child
-from mpibo.engine.following import Member
-from mpibo.engine.leading import Group
 from mpibo.engine.messages import Message
 from mpibo.engine.mpi import ALERT_PAUSE, GONE, LONGEST_PAUSE, BrokenLaunch, World, join
 from mpibo.engine.ranks import Line
 from mpibo.engine.resources import seated, settle
 from mpibo.engine.signals import GRACE, Signals
-from mpibo.engine.worker import Worker, new_child
+from mpibo.engine.working.following import Member
+from mpibo.engine.working.leading import Group
+from mpibo.engine.working.worker import Worker, new_child
 from mpibo.settings import seconds
 
 GROUPS = 1 << 14  # added to a run's tag: the messages within groups

@@ -16,7 +16,7 @@ from mpibo.engine import messages
 from mpibo.engine.cancelling import Cancel
 from mpibo.engine.messages import Message
 from mpibo.engine.played import Playing, Training
-from mpibo.engine.worker import Worker
+from mpibo.engine.working.worker import Worker
 from mpibo.goals import Aims
 from mpibo.outcome import outcome_of
 from mpibo.trial import Outcome, State

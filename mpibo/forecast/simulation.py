@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mpibo.engine.ends import Limits
-from mpibo.engine.manager import TICK, Manager
+from mpibo.engine.managing.manager import TICK, Manager
 from mpibo.engine.messages import Message
 from mpibo.forecast.durations import Duration, duration_of
 from mpibo.forecast.virtual import Answering, Charged, Charges

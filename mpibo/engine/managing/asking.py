@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from mpibo.engine.account import Account
 from mpibo.engine.ends import Ended
-from mpibo.engine.supply import Supply
+from mpibo.engine.managing.account import Account
+from mpibo.engine.managing.supply import Supply
 from mpibo.trial import Event, Proposal
 
 log = logging.getLogger("mpibo")

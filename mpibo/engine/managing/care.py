@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-from mpibo.engine.health import Health, Suspect
-from mpibo.engine.roster import Roster
+from mpibo.engine.managing.health import Health, Suspect
+from mpibo.engine.managing.roster import Roster
 from mpibo.trial import Event, Trial, retrial_of
 
 log = logging.getLogger("mpibo")

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mpibo.engine.mirror import Mirror, Other, Taken
+from mpibo.engine.mirroring.mirror import Mirror, Other, Taken
 from mpibo.engine.sandbox import Pipe, parse
 from mpibo.store.journal import Damaged
 from mpibo.store.lock import Holder, Locked

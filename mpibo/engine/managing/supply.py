@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mpibo.engine.costs import Costs
+from mpibo.engine.managing.costs import Costs
 from mpibo.trial import Proposal
 
 SHARE = 0.01  # of a typical evaluation that a worker may wait for a newer model

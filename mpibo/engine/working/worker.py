@@ -1,6 +1,6 @@
 """A worker: it passes trials to its child, watches it, and tells what came of them.
 
-A state machine without a loop of its own: a rank drives it (engine/mpi.py), or the local transport drives several.
+A state machine without a loop of its own: a rank drives it (engine/serving.py), or the local transport drives several.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, BinaryIO
 
-from mpibo.engine import messages, orphans
+from mpibo.engine import messages
 from mpibo.engine.cancelling import Cancel
 from mpibo.engine.children import Child, descendants
 from mpibo.engine.environment import child_environment, thread_variables
-from mpibo.engine.log import Log
 from mpibo.engine.messages import Message
-from mpibo.engine.reports import Reports
 from mpibo.engine.signals import ENDING
+from mpibo.engine.working import orphans
+from mpibo.engine.working.log import Log
+from mpibo.engine.working.reports import Reports
 from mpibo.goals import aims_of
 from mpibo.outcome import ERROR_BYTES
 from mpibo.trial import Outcome, State

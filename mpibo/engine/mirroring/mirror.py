@@ -15,8 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from mpibo.engine.account import Earlier, take_in
 from mpibo.engine.keeping import place as file_of
+from mpibo.engine.managing.account import Earlier, take_in
 from mpibo.goals import aims_in
 from mpibo.store import pieces
 from mpibo.store.journal import NAME, event_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
-from mpibo.engine.health import Suspect
+from mpibo.engine.managing.health import Suspect
 from mpibo.trial import Trial
 
 START = 600.0  # seconds in which every worker must have said that it is there

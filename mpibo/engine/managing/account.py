@@ -9,8 +9,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mpibo.engine import messages
+from mpibo.engine.managing.shelf import Shelf
 from mpibo.engine.messages import Message
-from mpibo.engine.shelf import Shelf
 from mpibo.goals import Aims
 from mpibo.store.journal import Journal
 from mpibo.trial import Config, Event, Ledger, State, Trial, config_of, end_event

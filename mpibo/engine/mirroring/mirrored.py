@@ -135,7 +135,7 @@ class Mirrored:
             self._child.kill()
 
     def _started(self) -> Child:
-        child = Child("mpibo.engine.mirror_child", environment=child_environment(1), cores=self._cores)
+        child = Child("mpibo.engine.mirroring.mirror_child", environment=child_environment(1), cores=self._cores)
         child.send({"url": self.url})
         return child
 

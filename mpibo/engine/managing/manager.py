@@ -11,14 +11,14 @@ from dataclasses import replace
 from functools import partial
 
 from mpibo.engine import messages
-from mpibo.engine.account import Account, Blocked, Earlier, take_in
-from mpibo.engine.asking import Asker, Asking
-from mpibo.engine.care import Care
 from mpibo.engine.ends import CODES, REQUEUE, TAKEN, Deadline, Ended, Limits, grace_after
-from mpibo.engine.failing import Failing
+from mpibo.engine.managing.account import Account, Blocked, Earlier, take_in
+from mpibo.engine.managing.asking import Asker, Asking
+from mpibo.engine.managing.care import Care
+from mpibo.engine.managing.failing import Failing
+from mpibo.engine.managing.overtime import Overtime
+from mpibo.engine.managing.roster import Roster
 from mpibo.engine.messages import Message
-from mpibo.engine.overtime import Overtime
-from mpibo.engine.roster import Roster
 from mpibo.engine.transport import Transport
 from mpibo.store.journal import Journal
 from mpibo.trial import Event, Outcome, State, Trial, end_event, retrial_of, start_event, trial_of

@@ -17,14 +17,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mpibo.engine.following import Make
-from mpibo.engine.group import has_failed, in_step, state_of, telling
 from mpibo.engine.messages import Message
+from mpibo.engine.working.following import Make
+from mpibo.engine.working.group import has_failed, in_step, state_of, telling
 from mpibo.outcome import ERROR_BYTES
 from mpibo.trial import State
 
 if TYPE_CHECKING:
-    from mpibo.engine.worker import Worker
+    from mpibo.engine.working.worker import Worker
 
 MEMBER_LEASE = 60.0  # seconds of silence after which a member's rank is taken for dead
 AWAY = 30.0  # seconds without a look that do not count as silence

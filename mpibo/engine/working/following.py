@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mpibo.engine.messages import Message
 
 if TYPE_CHECKING:
-    from mpibo.engine.worker import Worker
+    from mpibo.engine.working.worker import Worker
 
 Make = Callable[[Mapping[str, Any], Callable[[Message], None]], "Worker"]
 
