@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import copy
+from array import array
 from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +83,7 @@ class Trials:
         self.told: dict[int, Config] | None = None
         self._rows = Rows(space)
         self._curves: dict[int, list[tuple[float, float]]] = {}
-        self._marks: dict[int, list[tuple[int, float]]] = {}  # rows and values reported at each of ``steps``
+        self._marks: dict[int, tuple[array[int], array[float]]] = {}  # rows and values reported at each of ``steps``
         self._offered: dict[tuple[int, int], Proposal] = {}
 
     @property
@@ -279,8 +280,8 @@ class Trials:
 
     def reported_at(self, step: int) -> tuple[NDArray[np.int64], Array]:
         """What was reported at one of ``steps``, as it came: ``(m,)`` rows and values to minimise."""
-        marks = self._marks.get(step, [])
-        return np.array([row for row, _ in marks], np.int64), np.array([value for _, value in marks], float)
+        rows, values = self._marks.get(step, ((), ()))
+        return np.array(rows, np.int64), np.array(values, float)
 
     def offer(self, proposals: Sequence[Proposal]) -> None:
         """Remember an answer, so that a later ``ask`` event can name those of it that still wait."""
@@ -367,7 +368,9 @@ class Trials:
         value = -event["value"] if self.aims.maximize else event["value"]
         curve.append((event["step"], value))
         if event["step"] in self.steps:
-            self._marks.setdefault(event["step"], []).append((event["id"], value))
+            rows, values = self._marks.setdefault(event["step"], (array("q"), array("d")))
+            rows.append(event["id"])
+            values.append(value)
         if len(curve) > 2 * CURVE_POINTS:  # every other point goes, but the first, the last and those of rungs
             curve[:] = [
                 point for i, point in enumerate(curve) if i % 2 == 0 or i == len(curve) - 1 or point[0] in self.steps

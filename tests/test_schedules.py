@@ -13,7 +13,7 @@ from simulation import simulate
 import mpibo
 from mpibo.engine.transport import Flaky
 from mpibo.replaying import replay
-from mpibo.schedules import SCHEDULES, make
+from mpibo.schedules import SCHEDULES, asha, make
 from mpibo.schedules.curve import chance_below
 from mpibo.schedules.rungs import brackets, budgets, deepest
 from mpibo.schedules.seen import at_one_budget, lifted
@@ -431,3 +431,44 @@ def test_an_objective_that_can_not_see_its_budget_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"blind can't see its budget, which a schedule sets: take `trial`"):
         mpibo.minimize(blind, {"x": (0.0, 1.0)}, schedule="asha", budget=(1, 9), max_trials=3, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+class Marks:
+    """In place of a table: what was reported at each step, as it came."""
+
+    def __init__(self, states, reports):
+        self.states, self.reports = np.array(states), reports
+
+    def mask(self, state):
+        return self.states == state
+
+    def reported_at(self, step):
+        rows, values = zip(*self.reports.get(step, []), strict=True) if self.reports.get(step) else ((), ())
+        return np.array(rows, np.int64), np.array(values, float)
+
+
+states = st.sampled_from([State.RUNNING, State.DONE, State.STOPPED, State.LOST])
+
+
+@given(st.lists(states, min_size=1, max_size=30), st.integers(2, 4), st.data())
+def test_a_trial_is_held_against_those_before_it(rows, eta, data):
+    """The rule as its paper has it, one trial after the other; in parts, too, when there are many."""
+    schedule = make(f"asha:stop=true,eta={eta}", 1, eta * eta)
+    values = st.floats(-3, 3).map(lambda value: round(value, 1)) | st.just(math.nan)
+    reports = {
+        step: [(row, data.draw(values)) for row in data.draw(st.permutations(range(len(rows))))]
+        for step in schedule.steps
+    }
+    expected = set()
+    for told in reports.values():
+        before = []
+        for row, value in told:
+            if rows[row] is State.LOST:
+                continue
+            better = sum(other < value for other in before)
+            before.append(value)
+            if rows[row] is State.RUNNING and len(before) >= eta and better >= len(before) // eta:
+                expected.add(row)
+    whole, parts = asha.CELLS, 7
+    for asha.CELLS in (parts, whole):
+        assert schedule.stop(Marks(rows, reports)) == sorted(expected)

@@ -16,6 +16,7 @@ from mpibo.schedules.stopping import FullBudget
 from mpibo.table import CODE, Trials
 from mpibo.trial import Proposal, State
 
+CELLS = 1 << 20  # comparisons at once
 ENDED = [CODE[state] for state in (State.DONE, State.STOPPED, State.FAILED)]
 
 
@@ -114,12 +115,15 @@ class Stopping(FullBudget):
     def stop(self, trials: Trials) -> list[int]:
         """Running trials that were not good enough at a rung."""
         running, lost = trials.mask(State.RUNNING), trials.mask(State.LOST)
-        found = []
+        found: list[int] = []
         for step in sorted(self.steps):
             rows, values = trials.reported_at(step)
             mine = ~lost[rows]  # what a lost worker reported comes again
             rows, values = rows[mine], values[mine]
-            for at in np.flatnonzero(running[rows]):
-                if at + 1 >= self.eta and np.sum(values[:at] < values[at]) >= (at + 1) // self.eta:
-                    found.append(int(rows[at]))
+            at = np.flatnonzero(running[rows])
+            at = at[at + 1 >= self.eta]
+            for some in np.array_split(at, 1 + len(at) * len(rows) // CELLS):
+                before = np.arange(len(rows)) < some[:, None]
+                better = (before & (values < values[some, None])).sum(axis=1)
+                found += rows[some[better >= (some + 1) // self.eta]].tolist()
         return sorted(set(found))

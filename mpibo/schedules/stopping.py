@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Set
 from dataclasses import replace
 
@@ -67,7 +68,7 @@ class Median(FullBudget):
         self.results = results
         self._ended: list[tuple[Array, Array]] = []  # steps of each trial that has ended, and its averages up to them
         self._orders = 0  # ends that were looked at
-        self._known: dict[float, tuple[int, list[float]]] = {}  # at a step: trials looked at, averages of those so far
+        self._known: dict[float, tuple[int, array[float], float]] = {}  # by step: trials looked at, averages, median
 
     def stop(self, trials: Trials) -> list[int]:
         """Running trials that are worse than the median of the others."""
@@ -77,8 +78,8 @@ class Median(FullBudget):
             steps, values = trials.curves(int(row))
             if not len(steps) or steps[-1] < self.low or steps[-1] >= self.high:
                 continue
-            averages = self._averages(float(steps[-1]))
-            if len(averages) >= self.results and values.min() > np.median(averages):
+            count, median = self._median(float(steps[-1]))
+            if count >= self.results and values.min() > median:
                 found.append(int(row))
         return found
 
@@ -90,12 +91,14 @@ class Median(FullBudget):
                 self._ended.append((steps, np.cumsum(values) / np.arange(1, len(values) + 1)))
         self._orders = int(trials.order.max(initial=-1)) + 1
 
-    def _averages(self, step: float) -> list[float]:
-        """Of the trials that came as far, the average of what they had reported up to the step."""
-        looked, averages = self._known.get(step, (0, []))
-        for steps, means in self._ended[looked:]:
-            if steps[-1] >= step:
-                at = int(np.searchsorted(steps, step, side="right")) - 1
-                averages.append(float(means[max(0, at)]))
-        self._known[step] = len(self._ended), averages
-        return averages
+    def _median(self, step: float) -> tuple[int, float]:
+        """How many trials came as far, and the median of what each had reported up to the step on average."""
+        looked, averages, median = self._known.get(step, (0, array("d"), np.nan))
+        if looked < len(self._ended):
+            for steps, means in self._ended[looked:]:
+                if steps[-1] >= step:
+                    at = int(np.searchsorted(steps, step, side="right")) - 1
+                    averages.append(float(means[max(0, at)]))
+            median = float(np.median(averages)) if averages else np.nan
+            self._known[step] = len(self._ended), averages, median
+        return len(averages), median
