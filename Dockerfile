@@ -35,7 +35,8 @@ FROM python
 COPY --from=build /opt/mpibo /opt/mpibo
 # Runs are left in the folder that is mounted here, by the user that `docker run --user` names, or by this one.
 RUN useradd --uid 1000 --create-home mpibo && install -d -m 1777 /job
-ENV PATH=/opt/mpibo/.venv/bin:$PATH
+# The latter two for NVIDIA's container toolkit, where a run is given GPUs.
+ENV PATH=/opt/mpibo/.venv/bin:$PATH NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 1000
 WORKDIR /job
 ENTRYPOINT ["/opt/mpibo/scripts/run.sh"]

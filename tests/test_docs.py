@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 NOT_TRIED = "not tried, and the page says so"
 FAKE_AWS = "test_aws.py::test_commands_of_the_page_with_stand_ins"
+GPU_IMAGE = "test_container.py::test_the_image_has_the_torch_that_was_asked_for"  # with MPIBO_TEST_TORCH=gpu
 LAPTOP = "test_laptop.py::test_the_commands_of_the_page_in_their_order"
 FRESH = "test_laptop.py::test_the_first_command_makes_the_environment_once_and_runs_the_main_job"
 SLURM = "slurm/test_slurm.py::test_a_command_of_the_page"
@@ -91,7 +92,7 @@ COMMANDS = {
         ),
         "docker run --rm --volume /opt/site/lib:/opt/site:ro --env MPI4PY_LIBMPI=/opt/site/libmpi.so.12 "
         "--env LD_LIBRARY_PATH=/opt/site mpibo": ("test_container.py::test_the_machines_own_mpi_can_be_bound_in"),
-        "scripts/build_image.sh --build-arg TORCH=gpu": NOT_TRIED,
+        "scripts/build_image.sh --build-arg TORCH=gpu": GPU_IMAGE,
         "docker run --rm --gpus all mpibo": NOT_TRIED,
         "apptainer build mpibo.sif scripts/mpibo.def": NOT_TRIED,
         "apptainer run mpibo.sif digits --max-trials 20": NOT_TRIED,

@@ -28,6 +28,7 @@ from mpibo.space import Space
 from mpibo.strategies import DEFAULT
 
 WORKERS = "8,64,512,4096"
+FEWER = "8,64,256"  # where a schedule stops trials: every report is a question to it
 DURATION = "lognormal:60s"
 PICTURES = (".png", ".svg", ".pdf")
 SYNTHETIC = "synthetic:"
@@ -64,7 +65,7 @@ def simulate(argv: Sequence[str]) -> int:
         ValueError: Bad input, one line.
     """
     given = _parser().parse_args(argv)
-    workers = _numbers(given.workers)
+    workers = None if given.workers is None else _numbers(given.workers)
     charges = _charges(given)
     outputs = _outputs(given)
     text = given.duration or ("run" if _is_run(given.subject) else DURATION)
@@ -90,7 +91,7 @@ def simulate(argv: Sequence[str]) -> int:
     print(f"{subject.told}; the engine's own time is {_costs_in_words(charges)}\n")
     print(_row((*COLUMNS, *STOPPING) if stops else COLUMNS), flush=True)
     rows = []
-    for number in workers:
+    for number in workers or _numbers(FEWER if stops else WORKERS):
         found = forecast(
             subject.space, method, number, duration, value=subject.value, max_trials=max_trials, walltime=walltime,
             seed=seed, aims=subject.aims, noise=bool(subject.settings.get("noise", False)), charges=charges,
@@ -170,7 +171,7 @@ def _parser() -> Parser:
     )  # fmt: skip
     add = made.add_argument
     add("subject", metavar="RUN | OBJECTIVE", help="a run's folder, or what mpibo run takes")
-    add("--workers", metavar="N,...", default=WORKERS, help=f"evaluations at once (default {WORKERS})")
+    add("--workers", metavar="N,...", help=f"evaluations at once (default {WORKERS}; {FEWER} where trials are stopped)")
     add(
         "--duration",
         metavar="NAME:MEAN[,SPREAD]",
