@@ -129,11 +129,7 @@ class Child:
         if self._buried:
             return self._process.wait()
         self._buried = True
-        for pid in descendants(self.pid):  # those that left the process group, too
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+        kill_tree(self.pid)
         code = self._process.wait()
         self.finish()
         self.ended = True
@@ -165,3 +161,22 @@ def settle_in(parent: int) -> None:
             file.write("1000")
     if os.getppid() != parent:
         os._exit(1)  # it died before the signal was set
+
+
+def resident(pid: int) -> int:
+    """Resident bytes of a process and its descendants (those that /proc shows)."""
+    total = 0
+    for each in [pid, *descendants(pid)]:
+        with contextlib.suppress(OSError, ValueError), open(f"/proc/{each}/statm") as file:
+            total += int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return total
+
+
+def kill_tree(pid: int) -> None:
+    """Kill a child's process group, and what it started outside of it; what it said before can still be read."""
+    below = descendants(pid)  # without their parents they could not be found
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)  # first: it must not tell that its own processes were killed
+    for each in below:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(each, signal.SIGKILL)

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from mpibo.engine import messages
 from mpibo.engine.cancelling import Cancel
-from mpibo.engine.children import Child, descendants
+from mpibo.engine.children import Child, kill_tree, resident
 from mpibo.engine.environment import child_environment, thread_variables
 from mpibo.engine.messages import Message
 from mpibo.engine.signals import ENDING
@@ -311,12 +311,7 @@ class Worker:
         """Kill all that the child started; what it said before is still heard."""
         assert self._child
         self._killed = cancel
-        below = descendants(self._child.pid)  # without their parents they could not be found
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._child.pid, signal.SIGKILL)  # first: it must not tell that its own processes were killed
-        for pid in below:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+        kill_tree(self._child.pid)
 
     def _judged(self, cancel: Cancel) -> Outcome:
         """The outcome of a trial whose child we have killed."""
@@ -405,15 +400,6 @@ class Worker:
 def new_child() -> Child:
     """A child that evaluates, once it is sent its setup."""
     return Child("mpibo.engine.sandbox", environment=child_environment(), capture=True)
-
-
-def resident(pid: int) -> int:
-    """Resident bytes of a process and its descendants (those that /proc shows)."""
-    total = 0
-    for each in [pid, *descendants(pid)]:
-        with contextlib.suppress(OSError, ValueError), open(f"/proc/{each}/statm") as file:
-            total += int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return total
 
 
 def _finished(number: int, outcome: Outcome) -> Message:
