@@ -52,14 +52,14 @@ find_launcher() {
 
 # Runs a search over all ranks, and ends the script: with the run's own code, since srun's is the highest of its tasks.
 search() { # [OBJECTIVE] [flags of `mpibo run`] [-- COMMAND]
-    local flag name=run before='' pid='' code=0 over=0 starts=1 began step state
+    local flag name=run before='' pid='' heard='' code=0 over=0 starts=1 began step state
     case ${1:-digits} in --) name=${2:-run} ;; -*) ;; *) name=${1:-digits} ;; esac
     folder=${MPIBO_OUT:-runs/${name##*[:/]}-$SLURM_JOB_ID}
     for flag in "$@"; do
         case $before:$flag in *:--) break ;; --out:*) folder=$flag ;; *:--out=*) folder=${flag#--out=} ;; esac
         before=$flag
     done
-    first=$(stamp)
+    first=$(stamp) until=
     [ "${MPIBO_LAUNCH:-srun}" = srun ] || launch+=(-n "${SLURM_NTASKS:-$SLURM_NNODES}")
 
     # The notice comes to this script (#SBATCH --signal=B:USR1@SECONDS), and goes on to each rank. SIGTERM they get too.
@@ -70,7 +70,7 @@ search() { # [OBJECTIVE] [flags of `mpibo run`] [-- COMMAND]
     watch_spot
     while :; do
         "${launch[@]}" "$python" -m mpibo.run --out "$folder" "$@" & # of two --out the last one counts
-        pid=$! began=$SECONDS code=0
+        pid=$! began=$SECONDS code=0 heard=
         while kill -0 "$pid" 2>/dev/null; do # a signal ends the waiting
             sleep 5 &>/dev/null &
             wait -n "$pid" $! || true
@@ -80,6 +80,8 @@ search() { # [OBJECTIVE] [flags of `mpibo run`] [-- COMMAND]
                 [ $((SECONDS - began)) -lt "${MPIBO_START:-300}" ] || kill -KILL "$pid" 2>/dev/null || true
             elif [ "$(told state)" = ended ] && [ $((over += 1)) -gt 12 ]; then
                 kill -KILL "$pid" 2>/dev/null || true # of a node that has died the launcher may wait for minutes
+            elif [ -n "$until" ] && [ -z "$heard" ]; then
+                heard=1 && leave && kill -USR1 "$pid" 2>/dev/null || true # it may have come before they could hear
             fi
         done
         wait "$pid" || code=$?
@@ -121,7 +123,8 @@ watch_spot() {
 # minutes some seconds have gone.
 # shellcheck disable=SC2329 # by a trap
 leave() {
-    [ -e "$folder/notice" ] || date -u -d '+110 seconds' +%Y-%m-%dT%H:%M:%SZ >"$folder/notice" || true
+    until=${until:-$(date -u -d '+110 seconds' +%Y-%m-%dT%H:%M:%SZ)}
+    [ -e "$folder/notice" ] || echo "$until" >"$folder/notice" || true # the first start makes the folder
 } 2>/dev/null
 
 # Whether status.json is of this start.

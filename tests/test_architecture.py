@@ -89,7 +89,7 @@ TOP_LEVEL = set(
 
 
 def module_of(path: Path) -> str:
-    """``mpibo/engine/working/worker.py`` is ``engine.worker``; a package is its ``__init__``'s name."""
+    """``mpibo/engine/working/worker.py`` is ``engine.working.worker``; a package is its ``__init__``'s name."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
 
@@ -145,7 +145,7 @@ ROOMS = {"managing": set(), "working": set(), "mirroring": {"managing"}}
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_rooms_of_the_engine_do_not_need_each_other(room):
-    """A worker's rank loads no manager, and the manager no worker."""
+    """The manager is written without a worker in mind, and a worker without the manager: they know messages."""
     files = sorted((PACKAGE / "engine" / room).glob("*.py"))
     assert len(files) > 1
     for path in files:

@@ -125,6 +125,16 @@ def test_a_machine_that_is_taken_away_leaves_trials_what_its_notice_leaves(tmp_p
     assert [trial.state for trial in rows(tmp_path)] == [State.LOST, State.DONE, State.DONE]
 
 
+def test_a_notice_that_comes_while_a_run_ends_shortens_its_end(tmp_path):
+    """Far from over by the allocation's time, trials hear of the machine that goes: 50 s later, with 60 s to go."""
+    signal = Signal("SIGUSR1", 30.0)
+    notice = lambda: None if signal.transport.now() < 80.0 else max(0.0, 140.0 - signal.transport.now())  # noqa: E731
+    _, ended, _ = simulate(tmp_path, workers=2, max_trials=400, duration=constant(900.0), deadline=3000.0,
+                           interrupted=signal, wrap=signal.wrap, noticed=notice)  # fmt: skip
+    assert (ended.why, ended.exit_code) == ("SIGUSR1", 75) and 119 < close_line(tmp_path)["t"] < 124
+    assert {trial.state for trial in rows(tmp_path)} == {State.LOST}
+
+
 @pytest.mark.parametrize(
     ("signal", "noticed", "left", "grace"),
     [

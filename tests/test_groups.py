@@ -75,7 +75,7 @@ class Puppet:
 class Ensemble:
     """A group of ranks in one process; a message arrives at once, but to a rank that is dead."""
 
-    def __init__(self, folder, size=3, isolation="process"):
+    def __init__(self, folder, size=3, isolation="process", beside=None):
         self.time = 0.0
         self.said = []  # to the manager
         self.puppets = [[] for _ in range(size)]  # of each rank, one after the other
@@ -96,7 +96,7 @@ class Ensemble:
         def hear(place):
             return lambda message: None if place in self.dead else self.group.hear(place, message)
 
-        self.group = Group(7, size, setup, self.said.append, tell, make(0), True, now=lambda: self.time)
+        self.group = Group(7, size, setup, self.said.append, tell, make(0), True, beside, now=lambda: self.time)
         self.members = {place: Member(setup, hear(place), make(place), True) for place in range(1, size)}
         for part in (self.group, *self.members.values()):
             part.start()
@@ -213,6 +213,21 @@ def test_a_dead_member_is_the_end_of_the_worker(ensemble):
     assert ensemble.said[-1]["kind"] == "gone" and "rank 2 of the 3 of worker 7" in ensemble.said[-1]["why"]
     assert 200 + MEMBER_LEASE < ensemble.time <= 220 + MEMBER_LEASE and ensemble.group.bereaved
     assert ensemble.members[1].done and ensemble.now(0).closed and ensemble.now(1).closed
+
+
+def test_the_member_beside_the_manager_may_be_silent(tmp_path):
+    """While a disk is full the manager does nothing else: that is no reason to give its group up."""
+    ensemble = Ensemble(tmp_path, beside=2)
+    ensemble.run(1)
+    for _ in range(20):
+        ensemble.now(1).send({"kind": "beat"})
+        ensemble.later(MEMBER_LEASE / 4)
+        assert ensemble.group.wake() > ensemble.time
+    assert not ensemble.group.done
+    for place in range(3):
+        ensemble.now(place).ends(1)
+    ensemble.later(0)
+    assert [message["outcome"]["value"] for message in ensemble.finished] == [1.0]
 
 
 def test_a_connection_that_a_dead_rank_broke_fails_no_trial(ensemble):

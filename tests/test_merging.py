@@ -204,6 +204,7 @@ def test_the_run_is_readable_at_every_instant(tmp_path_factory, acts):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pieces, "MERGE", 3)
         patch.setattr(pieces, "GROWTH", 2)
+        patch.setattr(pieces, "LARGEST", 1000)  # about eight lines: what is merged next is not always more of the same
         world = World(tmp_path_factory.mktemp("world"))
         for which, lines, cut in [("start", 0, None), (0, 1, None), *acts]:
             if which == "start":
@@ -219,6 +220,26 @@ def test_the_run_is_readable_at_every_instant(tmp_path_factory, acts):
             assert world.act(last, None, last.mirror.step)
         assert world.read() == last.file.read_bytes()
         assert len(world.objects) <= len(last.mirror._parts) + 2  # owner.json, and the piece that says where it began
+
+
+@pytest.mark.parametrize("count", range(4))
+def test_a_piece_that_may_be_there_is_not_passed_over(tmp_path, monkeypatch, count):
+    """No answer came to a put; the lines that came since would begin the next one later, and their pieces would go."""
+    monkeypatch.setattr(pieces, "GROWTH", 1)
+    world = World(tmp_path)
+    world.start(None)
+    (start,) = world.starts
+    for _ in range(3):
+        start.write(1)
+        assert world.act(start, None, start.mirror.step)
+    monkeypatch.setattr(pieces, "MERGE", 3)
+    monkeypatch.setattr(pieces, "LARGEST", sum(part.size for part in start.mirror._parts) + 10)
+    world.act(start, (count, True), start.mirror.step)
+    for _ in range(3):
+        start.write(1)
+        assert world.act(start, None, start.mirror.step)
+    assert world.read() == start.file.read_bytes()
+    assert len(pieces_of(world.objects)) <= 5
 
 
 def test_what_earlier_starts_have_left_becomes_one_at_once(tmp_path, monkeypatch):

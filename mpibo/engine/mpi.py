@@ -59,6 +59,7 @@ class World:
         self._ulfm = True  # until MPI says that it has no such thing
         self._look = 0.0
         self.kept: list[Any] = []  # requests that may never end, and their buffers: MPI may still look at them
+        self.bereaved: dict[int, int] = {}  # workers whose first rank lives, and the rank that has died
         self.groups: list[list[int]] = []  # the ranks of each worker, where a worker has several
         self._nodes: list[int] | None = None  # the first rank of each rank's node, once it was needed
         self.group_comm: Any = None  # of this rank's group, for an objective that is evaluated in the rank itself
@@ -131,7 +132,7 @@ class World:
         """All ranks, at the start of a run: who evaluates together."""
         if self.group_comm is not None and not self.damaged:
             self.group_comm.Free()
-        self.groups, self.group_comm = [], None
+        self.groups, self.group_comm, self.bereaved = [], None, {}
         ranks_per_worker = setup.get("ranks_per_worker", 1)
         if ranks_per_worker == 1:
             return
@@ -177,7 +178,7 @@ class World:
         """Rank 0, after a run: take these workers for dead; the next run goes on without their ranks."""
         for worker in workers:
             if worker < self.size:  # the one that rank 0 hosts is no rank
-                self.dead.add(self.leader(worker))
+                self.dead.add(self.bereaved.get(worker, self.leader(worker)))
                 self.damaged = True
 
     def excused(self) -> bool:

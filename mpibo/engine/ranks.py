@@ -156,7 +156,10 @@ class MPITransport:
                 arrived = self._obituary()
             if arrived is not None:
                 self._pause = 1e-6
-                return self._world.worker_of(arrived[0]), arrived[1]
+                worker, message = self._world.worker_of(arrived[0]), arrived[1]
+                if "member" in message:
+                    self._world.bereaved[worker] = self._world.groups[worker - 1][message["member"]]
+                return worker, message
             left = until - now
             if left <= 0:
                 return None

@@ -118,6 +118,7 @@ def hosted(seats: Sequence[Seat], gpus_per_worker: float | None = None, ranks_pe
     """Whether rank 0 hosts a worker's process, besides: a GPU of its node, or the last part of one, would idle.
 
     That is where its node has as many tasks as GPUs, or as there are shares of GPUs for a rank: rank 0 would have one.
+    But where a worker is several ranks, only if the one more is not left over.
 
     Args:
         seats: All ranks of rank 0's node.
@@ -125,7 +126,7 @@ def hosted(seats: Sequence[Seat], gpus_per_worker: float | None = None, ranks_pe
         ranks_per_worker: Ranks that share one evaluation and its GPUs.
     """
     manager = next((seat for seat in seats if seat.number == 0), None)
-    if manager is None or gpus_per_worker == 0:
+    if manager is None or gpus_per_worker == 0 or len(seats) % ranks_per_worker:
         return False
     gpus = len({_key(seat, gpu) for seat in seats for gpu in seat.gpus.ids})
     wanted = per_rank(gpus_per_worker, ranks_per_worker) or 1

@@ -90,7 +90,8 @@ class Rank:
         make = partial(self._worker, len(world.groups) * place + self._number)
         if place == 0:
             size = len(self._ranks)
-            self.part = Group(self._number, size, self._setup, self._tell_manager, self._tell_mate, make, alone)
+            beside = self._ranks.index(world.size) if world.size in self._ranks else None
+            self.part = Group(self._number, size, self._setup, self._tell_manager, self._tell_mate, make, alone, beside)
         else:
             self.part = Member(self._setup, partial(self._tell_mate, 0), make, alone)
             if self._in_rank:

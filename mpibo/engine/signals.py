@@ -11,8 +11,8 @@ from typing import Any, Self
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 URGENCY = {"SIGUSR1": 0, "SIGTERM": 1, "SIGINT": 2}  # a more urgent signal takes the place of another
-# Seconds that a worker waits for word of the manager after a signal: longer than the manager waits for trials, and than
-# the time between two beats.
+# Seconds that a worker waits for word of the manager after SIGTERM: longer than the manager then waits for trials, and
+# than the time between two beats. After SIGUSR1 trials may have an hour.
 GRACE = 45.0
 
 
@@ -26,7 +26,7 @@ class Signals:
         self.name: str | None = None
         self.since = 0.0
         self._impatient = impatient
-        self._waits = False  # a signal came that is the launcher's or the scheduler's
+        self._waits = False  # SIGTERM came, the launcher's or the scheduler's
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -52,7 +52,7 @@ class Signals:
         if self.name == "SIGINT" and number == signal.SIGINT and self._impatient:
             raise KeyboardInterrupt
         name = signal.Signals(number).name
-        if name != "SIGINT" and not self._waits:
+        if name == "SIGTERM" and not self._waits:
             self._waits = True
             self.since = time.monotonic()
         if self.name is None or URGENCY[name] > URGENCY[self.name]:

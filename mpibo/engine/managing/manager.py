@@ -160,6 +160,7 @@ class Manager:
                 self._judge_leases(now)
             self._roster.wake(now)
             self._judge_times(now)
+            self._shorten(now)
             self._account.sweep()
         if (ended := self._end or self._asking.ended) is not None:
             return ended
@@ -219,6 +220,13 @@ class Manager:
         for worker, number in self._roster.busy.items():
             if number in self.ledger.running:
                 self._transport.send(worker, messages.cancel(number, "end", grace))
+
+    def _shorten(self, now: float) -> None:
+        """Word came that there is less time than there was when what runs was told to end."""
+        if self.closing and self.closing.why == "SIGUSR1":
+            grace = grace_after("SIGUSR1", self._noticed(), self._deadline, now)
+            if now + grace + ANSWER + 1.0 < self._until:
+                self._wind_down(self.closing, grace)
 
     def _close(self, ended: Ended) -> None:
         """Settle what still runs, and close the journal's account."""

@@ -42,9 +42,10 @@ class Other(ValueError):
 
 
 class Part(NamedTuple):
-    """A piece that is up: where in the journal file the lines are that it is there for, and the hash of these."""
+    """A piece that is up: where in the journal file the lines are that it is there for, the last one, their hash."""
 
     piece: Piece
+    last: int
     offset: int
     size: int
     sha256: str
@@ -78,6 +79,7 @@ class Mirror:
         self._reader = Reader(folder / NAME)
         self._offset = 0  # of the journal file, behind ``line``
         self._parts: list[Part] = []  # all of the journal that is up
+        self._merging: tuple[int, int] | None = None  # which of them are to be one: it may be up, and we not know
         self._replaced: list[str] = []  # pieces that count no more, to be removed
         self._there: set[str] = set()  # checkpoints
         self._views: dict[str, tuple[int, int]] = {}  # time of change and size, when sent
@@ -174,7 +176,7 @@ class Mirror:
                 )
             if each.last == each.piece.last and digest != each.piece.sha256:
                 raise Other(f"{url} holds another run than {reader.path.parent}; give another place with --sync")
-            parts.append(Part(each.piece, start, reader.offset - start, digest))
+            parts.append(Part(each.piece, each.last, start, reader.offset - start, digest))
         self._parts = parts
         self._replaced = [piece.name for piece in sorted({*found} - {each.piece for each in chosen})]
         self._reader = reader
@@ -224,19 +226,22 @@ class Mirror:
 
         What is up is good; it is replaced only by a file that still holds the same.
         """
-        count = pieces.tail([part.size for part in self._parts])
-        if not count:
-            return
-        parts = self._parts[-count:]
+        if self._merging is None:
+            if not (count := pieces.tail([part.size for part in self._parts])):
+                return
+            self._merging = len(self._parts) - count, len(self._parts)
+        parts = self._parts[slice(*self._merging)]
         start, size = parts[0].offset, sum(part.size for part in parts)
         with open(self._reader.path, "rb") as file:
             if any(_hash(file, part.offset, part.size) != part.sha256 for part in parts):
                 self._parts.clear()
+                self._merging = None
                 self._warn(f"{self._reader.path} is damaged (what is in {self._place.url} stays as it is)")
                 return
             digest = _hash(file, start, size)
-            merged = self._put_piece(file, parts[0].piece.first, self.line, start, size, digest)
-        self._parts[-count:] = [merged]
+            merged = self._put_piece(file, parts[0].piece.first, parts[-1].last, start, size, digest)
+        self._parts[slice(*self._merging)] = [merged]
+        self._merging = None
         self._replaced += [part.piece.name for part in parts]
 
     def _remove_replaced(self) -> None:
@@ -250,7 +255,7 @@ class Mirror:
     def _put_piece(self, file: IO[bytes], first: int, last: int, start: int, size: int, digest: str) -> Part:
         piece = Piece(self._owner.generation, first, last, digest)
         self._place.send(piece.name, file, start, size, digest)
-        return Part(piece, start, size, digest)
+        return Part(piece, last, start, size, digest)
 
     def _remove_useless(self) -> None:
         useless = self._there - self._wanted().keys()

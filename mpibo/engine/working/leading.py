@@ -43,12 +43,14 @@ class Group:
         tell: Sends to a member, 1 to ``size`` - 1.
         make: Makes this rank's worker from a setup and a way to send.
         alone: Whether this rank has a GPU of its own.
+        beside: The member in rank 0's process, if there is one: it is silent when the manager is, and dies with it.
         now: Seconds, monotonic.
     """
 
     def __init__(
         self, number: int, size: int, setup: Mapping[str, Any], send: Callable[[Message], None],
-        tell: Callable[[int, Message], None], make: Make, alone: bool, now: Callable[[], float] = time.monotonic,
+        tell: Callable[[int, Message], None], make: Make, alone: bool, beside: int | None = None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self.done = False
         self.bereaved = False  # a member's rank is dead
@@ -60,6 +62,7 @@ class Group:
         self._make = make
         self._now = now
         self._alone = {0: alone}
+        self._beside = beside
         self._heard = dict.fromkeys(range(1, size), now())
         self._looked = now()
         self._form = 0  # how often the group was formed
@@ -136,7 +139,7 @@ class Group:
         """The time at which ``step`` must be called at the latest."""
         if self._run and self._is_due():
             return -math.inf
-        watched = self._heard.values() if self._setup["isolation"] != "none" else ()
+        watched = [heard for _, heard in self._watched()] if self._setup["isolation"] != "none" else ()
         deadline = self._deadline if self._now() < self._deadline else math.inf
         return min(
             min(watched, default=math.inf) + MEMBER_LEASE,
@@ -241,14 +244,18 @@ class Group:
         away, self._looked = now - self._looked, now
         if away > AWAY:
             self._heard = {member: heard + away for member, heard in self._heard.items()}
-        for member, heard in self._heard.items():
+        for member, heard in self._watched():
             if now - heard > MEMBER_LEASE:
                 self._run = None
                 self.bereaved = True
                 why = f"rank {member} of the {self._size} of worker {self._number} was silent for {MEMBER_LEASE:g} s"
-                self._send({"kind": "gone", "why": why})
+                self._send({"kind": "gone", "why": why, "member": member})
                 self.close()
                 return
+
+    def _watched(self) -> list[tuple[int, float]]:
+        """The members that have a lease, and when they were heard."""
+        return [each for each in self._heard.items() if each[0] != self._beside]
 
     def _dissolve(self) -> None:
         self._tell_all({"kind": "quit"})

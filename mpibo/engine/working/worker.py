@@ -86,7 +86,8 @@ class Worker:
     def start(self) -> None:
         """Start the child, so that it loads the objective, and say that we are ready."""
         if self._setup["isolation"] != "none":
-            self._spawn()
+            with contextlib.suppress(OSError):  # no process left: if there is none for the first trial either, it fails
+                self._spawn()
         elif self._spare:
             self._spare.kill()
             self._spare = None
