@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpibo.engine.environment import THREADS
+from mpibo.engine.group import groups_of, telling
 from mpibo.engine.working.following import Member
-from mpibo.engine.working.group import groups_of, telling
 from mpibo.engine.working.leading import MEMBER_LEASE, PATIENCE, SETTLE, Group
 
 HERE = Path(__file__).parent

@@ -22,9 +22,9 @@ from typing import Any, NoReturn
 
 from mpibo.engine.children import PR_SET_PDEATHSIG
 from mpibo.engine.environment import announced_rank, announced_size, short_addresses
+from mpibo.engine.group import groups_of
 from mpibo.engine.resources import Seat, Share, assign, hosted, my_seat, ranges
 from mpibo.engine.signals import Signals
-from mpibo.engine.working.group import groups_of
 
 log = logging.getLogger("mpibo")
 

@@ -250,7 +250,7 @@ def main() -> None:
             continue  # a cancel that came after its trial's end
         cancels.clear()
         if group is not None:
-            from mpibo.engine.working.group import join_group
+            from mpibo.engine.group import join_group
 
             try:
                 join_group(group)

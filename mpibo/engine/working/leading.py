@@ -17,9 +17,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from mpibo.engine.group import has_failed, in_step, state_of, telling
 from mpibo.engine.messages import Message
 from mpibo.engine.working.following import Make
-from mpibo.engine.working.group import has_failed, in_step, state_of, telling
 from mpibo.outcome import ERROR_BYTES
 from mpibo.trial import State
 
