@@ -169,6 +169,18 @@ def test_what_we_make_says_the_same(space, seed):
             assert legal_here(space, config) is legal_here(back, config)
 
 
+@pytest.mark.parametrize(
+    "condition", ["not x < c", "not c > x", "not c < 2", "not (x in (0.5, 1) and c >= x)", "not c == d"]
+)
+def test_what_is_no_number_is_neither_below_nor_above_one(condition):
+    """So the opposite of a comparison with it holds, whichever sign it has."""
+    levels = {"c": Choice(["u", 2, None]), "d": Choice(["u", 2])}
+    space = Space({"x": Float(0.5, 2.0), **levels, "y": Float(0.0, 1.0, when=condition)})
+    other = space.to_configspace()
+    for seed in range(20):
+        agree(space, other, seed)
+
+
 # ---- from ConfigSpace to us
 
 

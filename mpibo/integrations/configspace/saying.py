@@ -170,15 +170,20 @@ class _Speaker:
             return self.comparison(tree)
         named = [tree.left.name, *([tree.right.name] if isinstance(tree.right, Name) else [])]
         asleep = [self.reduce(self.conditions[name], False) for name in named if name in self.conditions]
-        return _some([*asleep, self.comparison(Compare(tree.left, OPPOSITE[tree.sign], tree.right))])
+        return _some([*asleep, self.comparison(tree, False)])
 
-    def comparison(self, tree: Compare) -> Tree:
-        """One comparison; a choice's becomes ``in`` the levels for which it is true."""
+    def comparison(self, tree: Compare, wanted: bool = True) -> Tree:
+        """Where one comparison of what is active is ``wanted``; a choice's becomes ``in`` the levels for which it is.
+
+        Of numbers the opposite holds where a comparison does not; a level that is none is neither below nor above.
+        """
         levels, name = self.levels(tree.left.name), tree.left.name
         if isinstance(tree.right, Name):
-            return self.two_names(tree, levels, self.levels(tree.right.name))
+            return self.two_names(tree, levels, self.levels(tree.right.name), wanted)
         if levels is not None:
-            return self.among(name, levels, table(tree, self.domain(name, levels)))
+            return self.among(name, levels, [bool(true) is wanted for true in table(tree, self.domain(name, levels))])
+        if not wanted:
+            return self.comparison(Compare(tree.left, OPPOSITE[tree.sign], tree.right))
         if tree.sign == "in":
             return _some([self.comparison(Compare(tree.left, "==", value)) for value in tree.right])
         if tree.sign == "not in":
@@ -204,16 +209,20 @@ class _Speaker:
             return Fixed(False)
         return Compare(Name(name), sign, p.value_of(p.code(value)))
 
-    def two_names(self, tree: Compare, left: tuple[Any, ...] | None, right: tuple[Any, ...] | None) -> Tree:
+    def two_names(
+        self, tree: Compare, left: tuple[Any, ...] | None, right: tuple[Any, ...] | None, wanted: bool = True
+    ) -> Tree:  # fmt: skip
         assert isinstance(tree.right, Name)
         if left is None and right is None:
             if self.child is not None:
                 raise ValueError(f"it has no condition that compares two numbers, as {text_of(tree)}")
+            if not wanted:
+                return self.two_names(Compare(tree.left, OPPOSITE[tree.sign], tree.right), left, right)
             if tree.sign == "!=":
                 return _some([self.two_names(Compare(tree.left, sign, tree.right), left, right) for sign in ("<", ">")])
             return tree
         if left is None:
-            return self.two_names(Compare(tree.right, MIRROR[tree.sign], tree.left), right, left)
+            return self.two_names(Compare(tree.right, MIRROR[tree.sign], tree.left), right, left, wanted)
         domains = {tree.left.name: self.domain(tree.left.name, left, 0)}
         parts: list[Tree] = []
         if right is not None:
@@ -222,12 +231,13 @@ class _Speaker:
         for k, level in enumerate(left):
             here = self.among(tree.left.name, left, [j == k for j in range(len(left))])
             if right is not None:
-                truth = [bool(test((k, j), (True, True))) for j in range(len(right))]
+                truth = [bool(test((k, j), (True, True))) is wanted for j in range(len(right))]
                 there = self.among(tree.right.name, right, truth)
             elif is_number(level):
-                there = self.number(tree.right.name, MIRROR[tree.sign], level)
+                sign = MIRROR[tree.sign] if wanted else OPPOSITE[MIRROR[tree.sign]]
+                there = self.number(tree.right.name, sign, level)
             else:
-                there = self.always(tree.right.name) if tree.sign == "!=" else Fixed(False)
+                there = self.always(tree.right.name) if (tree.sign == "!=") is wanted else Fixed(False)
             parts.append(_all([here, there]))
         return _some(parts)
 
